@@ -1,0 +1,101 @@
+"""What is learned from: problems with a reference trace and a final answer, in one pool."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import datasets
+import numpy as np
+from numpy.typing import NDArray
+
+from activeselect.errors import DataError
+
+COLUMNS = ("id", "question", "trace", "answer", "group")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question with the reference trace to learn from and the final answer to reach.
+
+    ``trace`` is the whole target text and ends in the final answer; ``group`` names the region
+    of the data the problem belongs to (a skill, a subject), or is empty where none is known.
+    """
+
+    id: int
+    question: str
+    trace: str
+    answer: str
+    group: str = ""
+
+
+class Pool:
+    """An immutable, memory-mapped collection of problems, addressed by position ``0..N-1``.
+
+    Args:
+        dataset: a ``datasets.Dataset`` with exactly the columns ``id, question, trace, answer,
+            group`` (see :data:`COLUMNS`); rows are valid by construction.
+        checker: name of the answer checker that fits the data (``activeselect.data.answers``).
+
+    Example:
+        >>> pool = Pool.from_problems([Problem(0, "1 + 1 ?", "so 1 + 1 = 2", "2")], checker="number")
+        >>> len(pool), pool[0].answer, pool.group_names
+        (1, '2', ('',))
+    """
+
+    def __init__(self, dataset: datasets.Dataset, *, checker: str) -> None:
+        missing = [name for name in COLUMNS if name not in dataset.column_names]
+        if missing:
+            raise DataError(
+                f"A pool needs the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}."
+            )
+        self.dataset = dataset.select_columns(list(COLUMNS))
+        self.checker = checker
+
+    @classmethod
+    def from_problems(cls, problems: Iterable[Problem], *, checker: str) -> Pool:
+        rows = [asdict(problem) for problem in problems]
+        columns = {name: [row[name] for row in rows] for name in COLUMNS}
+        return cls(datasets.Dataset.from_dict(columns), checker=checker)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Problem:
+        return Problem(**self.dataset[int(index)])
+
+    def __iter__(self) -> Iterator[Problem]:
+        return (Problem(**row) for row in self.dataset)
+
+    def problems(self, index: Sequence[int] | NDArray[np.int64]) -> list[Problem]:
+        """The problems at these positions, in this order, read in one go."""
+        rows = self.dataset[[int(i) for i in index]]
+        return [
+            Problem(**dict(zip(COLUMNS, values, strict=True)))
+            for values in zip(*(rows[name] for name in COLUMNS), strict=True)
+        ]
+
+    def subset(self, index: Sequence[int] | NDArray[np.int64]) -> Pool:
+        return Pool(self.dataset.select([int(i) for i in index]), checker=self.checker)
+
+    @cached_property
+    def group_names(self) -> tuple[str, ...]:
+        """Names of the groups, sorted; ``groups`` indexes into it."""
+        return tuple(sorted(set(self.dataset["group"])))
+
+    @cached_property
+    def groups(self) -> NDArray[np.int32]:
+        """Group of every problem as a position in ``group_names``, int32 ``[N]``."""
+        code = {name: i for i, name in enumerate(self.group_names)}
+        return np.array([code[name] for name in self.dataset["group"]], dtype=np.int32)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Content hash of all problems in order; equal content gives equal fingerprints."""
+        digest = hashlib.sha256(self.checker.encode())
+        for problem in self:
+            fields = (problem.id, problem.question, problem.trace, problem.answer, problem.group)
+            digest.update(repr(fields).encode())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,46 @@
+"""Errors a user can act on: each says what was expected, what came, and what to do.
+
+The command line prints the message alone (no traceback) and exits with code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ActiveSelectError(Exception):
+    """Base of every error caused by the user's input; the message is complete on its own."""
+
+
+class ConfigError(ActiveSelectError):
+    """A setting is missing, unknown, of the wrong type, or out of range."""
+
+
+class DataError(ActiveSelectError):
+    """A dataset cannot be read, or rows of it are broken."""
+
+
+class ModelError(ActiveSelectError):
+    """A model folder or hub id cannot be loaded, or does not fit the data."""
+
+
+class StrategyError(ActiveSelectError):
+    """A strategy is unknown, cannot be built, or returned an invalid selection."""
+
+
+class StoreError(ActiveSelectError):
+    """A run folder or score store belongs to something else, or is damaged."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the nearest known name, and list all names.
+
+    Example:
+        >>> did_you_mean("premm", ["random", "premem"])
+        "Did you mean 'premem'? Known: premem, random."
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{hint}Known: {', '.join(names)}."
