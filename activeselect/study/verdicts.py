@@ -1,0 +1,131 @@
+"""What a row of the results says, as one sentence a reader can quote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+UNITS = {
+    "unique_examples": "examples",
+    "samples_seen": "samples seen",
+    "tokens_trained": "tokens trained",
+    "tokens_total": "tokens in total",
+    "seconds": "seconds",
+}
+
+
+def efficiency_verdict(row: Mapping[str, Any]) -> str:
+    """One sentence on one efficiency row; an interval that includes 1 is no evidence.
+
+    Args:
+        row: a row of ``results["efficiency"]`` as ``analyse`` writes it.
+
+    Example:
+        >>> row = dict(strategy="premem", baseline="random", cost="unique_examples", budget=300,
+        ...     ratio=1.42, low=1.2, high=1.71, level=0.95, censored=None, seeds=5,
+        ...     evidence="better", largest_budget=1200)
+        >>> efficiency_verdict(row)
+        'premem needs 1.4x less data than random at 300 examples (95% interval 1.2-1.7, 5 seeds).'
+        >>> efficiency_verdict(row | dict(low=0.9, evidence="none"))  # doctest: +ELLIPSIS
+        'No evidence of a difference between premem and random at 300 examples (ratio 1.4, 95%...'
+    """
+    ours, theirs = row["strategy"], row["baseline"]
+    place = _place(row)
+    evidence = evidence_of(row)
+    if evidence == "unknown":
+        return f"{ours} against {theirs} {place}: ratio {ratio_text(row)}, one seed, no interval."
+    if evidence == "none":
+        return (
+            f"No evidence of a difference between {ours} and {theirs} {place} "
+            f"(ratio {ratio_text(row)}, {interval_text(row)})."
+        )
+    better = evidence == "better"
+    word = "less" if better else "more"
+    if row["ratio"] is None or (row["censored"] and abs(row["ratio"] - 1) < 0.05):
+        side = "more" if better else "less"
+        return (
+            f"{ours} is {side} accurate than {theirs} {place}, by how much data is beyond the "
+            f"budgets measured ({_seeds(row)})."
+        )
+    factor = row["ratio"] if better else 1 / row["ratio"]
+    least = "more than " if row["censored"] else ""
+    return (
+        f"{ours} needs {least}{factor:.{_digits(factor)}f}x {word} data than {theirs} {place} "
+        f"({interval_text(row, inverse=not better)})."
+    )
+
+
+def share_verdict(row: Mapping[str, Any], oracle: str) -> str:
+    """One sentence on the share of the oracle's gain.
+
+    Example:
+        >>> row = dict(strategy="premem", share=.62, low=.41, high=.85, level=.95, note=None,
+        ...     seeds=5)
+        >>> share_verdict(row, "oracle")
+        'premem reaches 62% of the gain of oracle (95% interval 41% to 85%, 5 seeds).'
+    """
+    if row["share"] is None:
+        return f"Share of the gain of {oracle} that {row['strategy']} reaches: {row['note']}."
+    return (
+        f"{row['strategy']} reaches {row['share']:.0%} of the gain of {oracle} "
+        f"({row['level']:.0%} interval {row['low']:.0%} to {row['high']:.0%}, {_seeds(row)})."
+    )
+
+
+def evidence_of(row: Mapping[str, Any]) -> str:
+    """``better``, ``worse``, ``none`` or ``unknown``; from the interval where it is not stated."""
+    if row.get("evidence"):
+        return str(row["evidence"])
+    low, high = row.get("low"), row.get("high")
+    if low is None and high is None:
+        return "unknown"
+    if low is not None and low > 1:
+        return "better"
+    return "worse" if high is not None and high < 1 else "none"
+
+
+def ratio_text(row: Mapping[str, Any]) -> str:
+    """The ratio in print: ``1.4``, or ``>2.0`` and ``<0.5`` where the range of budgets ends.
+
+    Example:
+        >>> ratio_text({"ratio": 2.0, "censored": "above"})
+        '>2.0'
+    """
+    if row["ratio"] is None:
+        return {"above": "above the range", "below": "below the range"}.get(row["censored"], "?")
+    sign = {"above": ">", "below": "<"}.get(row.get("censored") or "", "")
+    return f"{sign}{row['ratio']:.{_digits(row['ratio'])}f}"
+
+
+def interval_text(row: Mapping[str, Any], *, inverse: bool = False) -> str:
+    """The interval with its level and seeds: ``95% interval 1.2-1.7, 5 seeds``."""
+    low, high = row.get("low"), row.get("high")
+    if inverse:
+        low, high = (None if end is None else 1 / end for end in (high, low))
+    return f"{row['level']:.0%} interval {range_text(low, high)}, {_seeds(row)}"
+
+
+def range_text(low: float | None, high: float | None) -> str:
+    """An interval that may be open: ``1.2-1.7``, ``above 1.2``, ``below 1.7``, ``unbounded``."""
+    if low is None:
+        return "unbounded" if high is None else f"below {high:.{_digits(high)}f}"
+    if high is None:
+        return f"above {low:.{_digits(low)}f}"
+    digits = 2 if f"{low:.1f}" == f"{high:.1f}" or low < 1 <= float(f"{low:.1f}") else 1
+    return f"{low:.{digits}f}-{high:.{digits}f}"
+
+
+def _digits(value: float) -> int:
+    """Two digits near 1, where the second decides what a reader believes."""
+    return 2 if abs(value - 1) < 0.095 else 1
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    if row.get("budget") is None:
+        return "over the whole curve"
+    return f"at {row['budget']:,g} {UNITS.get(row['cost'], row['cost'])}"
+
+
+def _seeds(row: Mapping[str, Any]) -> str:
+    count = row.get("seeds")
+    return "seeds not stated" if count is None else f"{count} seed{'' if count == 1 else 's'}"

@@ -1,0 +1,168 @@
+"""Do the 95% intervals cover? Simulated studies with known truth, printed as a table.
+
+    python tests/references/coverage.py --repeats 2000
+
+Every simulated study has the shape of the built-in benchmark: budgets 150 to 1200 with a shared
+start, paired seeds, 1200 test questions, seed noise of about 2 points per model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtri
+
+from activeselect.study.curve_set import CurveSet
+from activeselect.study.curves import FloatArray, log_ratio, mean_gain, overall_log_ratio
+from activeselect.study.resampling import interval, means, resample
+
+BUDGETS = np.array([150.0, 300.0, 600.0, 1200.0])
+NAMES = ("random", "premem", "oracle")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """True mean curves and how single runs scatter around them."""
+
+    name: str
+    truth: tuple[tuple[float, ...], ...]
+    noise: str = "normal"
+    noise_sd: float = 0.02
+    shared_test: bool = False
+    examples: int = 1200
+
+
+MIXED = ((0.728, 0.782, 0.866, 0.932), (0.728, 0.823, 0.900, 0.949), (0.728, 0.854, 0.925, 0.960))
+EVEN = ((0.60, 0.70, 0.80, 0.88),) * 2 + ((0.60, 0.72, 0.825, 0.90),)
+FLAT = ((0.50, 0.70, 0.72, 0.73), (0.50, 0.71, 0.73, 0.74), (0.50, 0.74, 0.76, 0.77))
+SCENARIOS = (
+    Scenario("mixed", MIXED),
+    Scenario("even (no difference)", EVEN),
+    Scenario("plateau", FLAT),
+    Scenario("mixed, phase transitions", MIXED, noise="phase"),
+    Scenario("mixed, one shared test set", MIXED, shared_test=True, noise_sd=0.01, examples=400),
+)
+
+
+def simulate(scenario: Scenario, seeds: int, rng: np.random.Generator) -> CurveSet:
+    """One study: answers of every strategy, paired by seed and test example."""
+    truth = np.asarray(scenario.truth)  # [K, B]
+    runs = (len(NAMES), seeds, BUDGETS.size)
+    if scenario.noise == "phase":  # one run in five misses a skill: skewed, mean 0
+        scatter = np.where(rng.random(runs) < 0.2, -2.0, 0.5) * scenario.noise_sd
+    else:
+        scatter = rng.standard_normal(runs) * scenario.noise_sd
+    scatter += 0.01 * rng.standard_normal((1, seeds, 1))  # an easy or hard seed for everybody
+    scatter[:, :, 0] = scatter[:1, :, 0]
+    cut = ndtri(np.clip(truth[:, None] + scatter, 0.001, 0.999))
+    drawn_sets = 1 if scenario.shared_test else seeds
+    shape = (len(NAMES), seeds, BUDGETS.size, scenario.examples)
+    own = rng.standard_normal(shape, dtype=np.float32)
+    own[:, :, 0] = own[:1, :, 0]  # the very same model at the first budget
+    hard = rng.standard_normal((1, drawn_sets, 1, scenario.examples), dtype=np.float32)
+    correct = np.sqrt(0.6) * hard + np.sqrt(0.4) * own < cut[..., None]
+    answers = dict(zip(NAMES, correct, strict=True))
+    return CurveSet(BUDGETS, answers, shared_test=scenario.shared_test)
+
+
+def counted(
+    curves: CurveSet, resamples: int, rng: np.random.Generator, *, examples: bool
+) -> dict[str, FloatArray]:
+    """The textbook bootstrap: seeds with replacement, then (if asked) test examples."""
+    stack = np.stack([curves.correct[name] for name in NAMES])  # [K, S, B, E]
+    count, size = curves.seeds, stack.shape[-1]
+    drawn = np.empty((resamples, len(NAMES), BUDGETS.size))
+    flat = stack.transpose(1, 3, 0, 2).reshape(count, size, -1)  # [S, E, K*B]
+    for i, chosen in enumerate(rng.integers(count, size=(resamples, count))):
+        if examples:
+            weight = [np.bincount(rng.integers(size, size=size), minlength=size) for _ in chosen]
+            total = sum(w @ flat[s] for w, s in zip(weight, chosen, strict=True)) / size
+        else:
+            total = sum(flat[s].mean(axis=0) for s in chosen)
+        drawn[i] = np.asarray(total).reshape(len(NAMES), -1) / count
+    return {name: drawn[:, k] for k, name in enumerate(NAMES)}
+
+
+def widened(drawn: dict[str, FloatArray], curves: CurveSet) -> dict[str, FloatArray]:
+    """The usual repair: deviations stretched by sqrt(S / (S - 1))."""
+    factor = np.sqrt(curves.seeds / (curves.seeds - 1))
+    point = means(curves)
+    return {name: point[name] + factor * (d - point[name]) for name, d in drawn.items()}
+
+
+def quantities(curve: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    """What is reported, in the scale in which intervals are taken, for [..., B] curves."""
+    random, premem, oracle = (curve[name] for name in NAMES)
+    ceiling = mean_gain(BUDGETS, oracle, random)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(ceiling > 0, mean_gain(BUDGETS, premem, random) / ceiling, np.nan)
+    ratio = log_ratio(BUDGETS, premem, random)
+    return {
+        "ratio@300": ratio[..., 1],
+        "ratio@600": ratio[..., 2],
+        "overall": overall_log_ratio(BUDGETS, premem, random),
+        "gain": mean_gain(BUDGETS, premem, random),
+        "share": share,
+    }
+
+
+def covers(drawn: dict[str, FloatArray], truth: dict[str, FloatArray]) -> dict[str, float]:
+    """1 or 0 per quantity; NaN where the interval is refused (a share of nothing)."""
+    gain_of_oracle = mean_gain(BUDGETS, drawn["oracle"], drawn["random"])
+    hit = {}
+    for name, values in quantities(drawn).items():
+        if name == "share":
+            if interval(gain_of_oracle, 0.95)[0] <= 0:
+                hit[name] = np.nan
+                continue
+            values = values[np.isfinite(values)]
+        low, high = interval(values, 0.95)
+        hit[name] = float(low <= truth[name] <= high)
+    return hit
+
+
+def coverage(
+    scenario: Scenario, seeds: int, repeats: int, resamples: int, method: str
+) -> dict[str, float]:
+    """Share of simulated studies whose 95% interval holds the truth, per quantity."""
+    rng = np.random.default_rng([seeds, repeats])
+    truth = quantities({n: np.asarray(c) for n, c in zip(NAMES, scenario.truth, strict=True)})
+    hits = []
+    for _ in range(repeats):
+        curves = simulate(scenario, seeds, rng)
+        if method == "this package":
+            drawn = resample(curves, resamples, rng)
+        else:
+            drawn = counted(curves, min(resamples, 500), rng, examples="examples" in method)
+            drawn = widened(drawn, curves) if "widened" in method else drawn
+        hits.append(covers(drawn, truth))
+    return {name: float(np.nanmean([hit[name] for hit in hits])) for name in hits[0]}
+
+
+def main() -> None:
+    """Print the table of docs/statistics.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=2000)
+    parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--methods", action="store_true", help="the usual bootstraps too (slow)")
+    options = parser.parse_args()
+    methods = ["this package"]
+    if options.methods:
+        methods += ["count seeds", "count seeds, examples", "count seeds, examples, widened"]
+    print("| study | seeds | method | ratio@300 | ratio@600 | overall | gain | share |")
+    print("|---|---|---|---|---|---|---|---|")
+    for scenario in SCENARIOS[:1] if options.methods else SCENARIOS:
+        for seeds in (3, 5, 8):
+            for method in methods:
+                slow = method != "this package" and "examples" in method
+                repeats = max(options.repeats // 5, 1) if slow else options.repeats
+                case = replace(scenario, examples=400) if options.methods else scenario
+                row = coverage(case, seeds, repeats, options.resamples, method)
+                cells = " | ".join(f"{value:.1%}" for value in row.values())
+                print(f"| {scenario.name} | {seeds} | {method} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
