@@ -1,0 +1,210 @@
+"""Final answers: find them in a text, and say whether two of them are the same.
+
+A GSM8K trace ends in the answer, and so must a completion that is to count as right::
+
+    Natalia sold 48/2 = <<48/2=24>>24 clips in May.
+    Natalia sold 48+24 = <<48+24=72>>72 clips altogether in April and May.
+    #### 72
+
+Four checkers, by name: ``gsm8k`` (as above), ``math`` (``\\boxed{...}``, compared by math-verify),
+``number`` (the last number in the text) and ``marker:TEXT`` (what follows the last TEXT, for
+example ``marker:answer :``).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from abc import ABC, abstractmethod
+from functools import lru_cache
+from typing import ClassVar
+
+from activeselect.data.numerals import last_number, parse_number
+from activeselect.errors import ActiveSelectError, ConfigError, did_you_mean
+
+CHECKER_NAMES = ("gsm8k", "math", "number", "marker:TEXT")
+_MARKER = "marker:"
+
+
+class AnswerChecker(ABC):
+    """Finds the final answer in a text and compares two answers; safe to share between threads.
+
+    ``name`` is what :func:`get_checker` takes to build the same checker again.
+    """
+
+    name: str
+
+    @abstractmethod
+    def extract(self, text: str) -> str | None:
+        """The final answer where the text states one in the expected form, else None."""
+
+    @abstractmethod
+    def render(self, answer: str) -> str:
+        """The line that states ``answer`` in the form that :meth:`extract` reads."""
+
+    def extract_flexible(self, text: str) -> str | None:
+        """As :meth:`extract`, but falls back to the last number in the text."""
+        found = self.extract(text)
+        return found if found is not None else last_number(text)
+
+    def equal(self, given: str, reference: str) -> bool:
+        """Whether two answers are the same: as numbers if both are, else as text."""
+        return given == reference or _same_number(given, reference)
+
+    def check(self, completion: str, answer: str) -> bool:
+        """Whether ``completion`` states ``answer`` in the expected (strict) form."""
+        found = self.extract(completion)
+        return found is not None and self.equal(found, answer)
+
+
+def _same_number(a: str, b: str) -> bool:
+    left = parse_number(a)
+    return left is not None and left == parse_number(b)
+
+
+class NumberChecker(AnswerChecker):
+    """The answer is the last number in the text.
+
+    Example:
+        >>> get_checker("number").check("so 48 + 24 = 72 clips.", "72.0")
+        True
+    """
+
+    name = "number"
+
+    def extract(self, text: str) -> str | None:
+        return last_number(text)
+
+    def render(self, answer: str) -> str:
+        return answer
+
+
+class MarkerChecker(AnswerChecker):
+    """The answer is the rest of the line after the last ``marker``, spaces normalised.
+
+    A marker that ends its line is answered by the next line that is not empty.
+
+    Args:
+        marker: the text that announces the answer, for example ``answer :`` or ``A:``.
+
+    Example:
+        >>> checker = get_checker("marker:answer :")
+        >>> checker.extract("3 plus 4 makes 7 . answer : 7"), checker.equal("7.0", "7")
+        ('7', True)
+    """
+
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+        self.name = f"{_MARKER}{marker}"
+
+    def extract(self, text: str) -> str | None:
+        _, found, tail = text.rpartition(self.marker)
+        if not found:
+            return None
+        line = tail.strip().partition("\n")[0]
+        return _without_final_dot(" ".join(line.split())) or None
+
+    def render(self, answer: str) -> str:
+        return f"{self.marker} {answer}"
+
+    def equal(self, given: str, reference: str) -> bool:
+        return super().equal(given, reference) or _squeeze(given) == _squeeze(reference)
+
+
+class Gsm8kChecker(AnswerChecker):
+    """Answers as GSM8K states them: ``#### 1,200``, else ``The answer is: $1200.``
+
+    The value is the rest of the line, without commas, dollar signs, a final dot and ``\\boxed{}``;
+    a unit after it makes the answer wrong, as in the paper's evaluation. The first ``####`` counts,
+    so that a completion that runs on into another question is judged by its own answer.
+
+    Where both forms occur, ``####`` counts. The paper's evaluation prefers "The answer is", which
+    grades an exact copy of two reference traces of the train split as wrong.
+
+    Source: the evaluation scripts of ``katiekang1998/reasoning_generalization`` (MIT).
+
+    Example:
+        >>> checker = get_checker("gsm8k")
+        >>> checker.extract("She earns $<<600*2=1200>>1,200.\\n#### 1,200")
+        '1200'
+        >>> checker.check("The answer is: $1,200.00.", "1200")
+        True
+    """
+
+    name = "gsm8k"
+    _hashes: ClassVar[re.Pattern[str]] = re.compile(r"####[^\S\n]*(\S[^\n]*)")
+    _phrase: ClassVar[re.Pattern[str]] = re.compile(r"The answer is[ :]*([^\n]*)")
+
+    def extract(self, text: str) -> str | None:
+        if (found := self._hashes.search(text)) is not None:
+            return self._clean(found.group(1))
+        phrases = self._phrase.findall(text)
+        return self._clean(phrases[-1]) if phrases else None
+
+    @staticmethod
+    def _clean(value: str) -> str | None:
+        value = value.translate(_NO_COMMA_DOLLAR).strip()
+        value = _without_final_dot(value)
+        if value.startswith("\\boxed{") and value.endswith("}"):
+            value = value[len("\\boxed{") : -1]
+        return value.strip() or None
+
+    def render(self, answer: str) -> str:
+        return f"#### {answer}"
+
+    def equal(self, given: str, reference: str) -> bool:
+        if given == reference:
+            return True
+        a, b = self._clean(given), self._clean(reference)
+        return a is not None and b is not None and (a == b or _same_number(a, b))
+
+
+_NO_COMMA_DOLLAR = str.maketrans("", "", ",$")
+
+
+def _without_final_dot(text: str) -> str:
+    return text[:-1].rstrip() if text.endswith(".") and not text.endswith("..") else text
+
+
+def _squeeze(text: str) -> str:
+    return _without_final_dot(" ".join(text.split()))
+
+
+@lru_cache(maxsize=64)
+def get_checker(name: str) -> AnswerChecker:
+    """Build the answer checker of this name (the same object for the same name).
+
+    Args:
+        name: ``gsm8k``, ``math``, ``number`` or ``marker:TEXT``.
+
+    Raises:
+        ConfigError: the name is unknown, or ``marker:`` is not followed by a text.
+        ActiveSelectError: ``math`` is asked for and math-verify is not installed.
+
+    Example:
+        >>> get_checker("gsm8k").check("24 + 48 = 72\\n#### 72", "72")
+        True
+    """
+    if name.startswith(_MARKER):
+        marker = name[len(_MARKER) :].strip()
+        if not marker:
+            raise ConfigError("The checker 'marker:' needs a text, for example 'marker:answer :'.")
+        return MarkerChecker(marker)
+    if name == "math":
+        return _math_checker()
+    if name == "gsm8k":
+        return Gsm8kChecker()
+    if name == "number":
+        return NumberChecker()
+    raise ConfigError(f"Unknown answer checker {name!r}. {did_you_mean(name, CHECKER_NAMES)}")
+
+
+def _math_checker() -> AnswerChecker:
+    if importlib.util.find_spec("math_verify") is None:
+        raise ActiveSelectError(
+            "The answer checker 'math' needs the package math-verify: "
+            'pip install "activeselect[math]".'
+        )
+    from activeselect.data.math_answers import MathChecker
+
+    return MathChecker()

@@ -1,0 +1,89 @@
+"""Rows from Hugging Face datasets: by hub id, or from a folder written by ``save_to_disk``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from activeselect.data.rows import Row, Rows, RowSource
+from activeselect.errors import DataError, did_you_mean
+
+_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_BATCH = 1024
+_LONGEST_CAUSE = 300
+
+
+def looks_like_hub_id(source: str) -> bool:
+    """Whether this can be ``name`` or ``owner/name`` on the hub."""
+    return _ID.fullmatch(source) is not None and not source.startswith(".")
+
+
+def open_hub(
+    name: str, *, configs: Sequence[str], split: str, revision: str | None = None
+) -> RowSource:
+    """Load a hub dataset; several configurations are read one after the other.
+
+    Raises:
+        DataError: it cannot be loaded; the message carries the reason in one line.
+    """
+    parts = [_load(name, config, split, revision) for config in configs or (None,)]
+    return _source(parts, name)
+
+
+def _load(name: str, config: str | None, split: str, revision: str | None) -> datasets.Dataset:
+    try:
+        return datasets.load_dataset(name, config, split=split, revision=revision)
+    except Exception as error:  # the hub client raises many kinds, each with its own long text
+        cause = " ".join(str(error).split())[:_LONGEST_CAUSE] or type(error).__name__
+        raise DataError(
+            f"{name!r} is no local file or folder, and the Hugging Face hub did not give it "
+            f"({cause}). Check the id, the split {split!r}, the connection, or give a local path."
+        ) from error
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether ``save_to_disk`` wrote this folder."""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def open_saved(folder: Path, split: str) -> RowSource:
+    """Open a folder that ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote.
+
+    A folder with a single dataset has no splits, so ``split`` is not looked at there.
+
+    Raises:
+        DataError: the folder is damaged, or has no such split.
+    """
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        cause = " ".join(str(error).split())[:_LONGEST_CAUSE]
+        raise DataError(f"{folder} cannot be read as a saved dataset: {cause}") from error
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            raise DataError(f"{folder} has no split {split!r}. {did_you_mean(split, saved)}")
+        saved = saved[split]
+    return _source([saved], str(folder))
+
+
+def _source(parts: Sequence[datasets.Dataset], name: str) -> RowSource:
+    def read(columns: Sequence[str] | None) -> Rows:
+        number = 0
+        for part in parts:
+            for batch in _batches(part, columns):
+                names = list(batch)
+                for values in zip(*batch.values(), strict=True):
+                    number += 1
+                    yield Row(number, dict(zip(names, values, strict=True)))
+
+    return RowSource(name, "row", read, schema=tuple(parts[0].column_names))
+
+
+def _batches(part: datasets.Dataset, columns: Sequence[str] | None) -> Any:
+    # Selecting columns keeps images or audio in other columns from being decoded.
+    chosen = part if columns is None else part.select_columns(list(columns))
+    return chosen.iter(batch_size=_BATCH)

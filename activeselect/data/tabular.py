@@ -1,0 +1,190 @@
+"""Rows from JSON Lines, JSON, CSV, TSV and Parquet files, read one at a time.
+
+Text files are read bytewise, line by line: a line that is not UTF-8 is one broken row, not the end
+of the reading.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from activeselect.data.rows import BadRow, Row, Rows, RowSource
+from activeselect.errors import DataError
+
+_BOM = b"\xef\xbb\xbf"
+_LONGEST_FIELD = (
+    2**24
+)  # characters in one CSV field; Python's default of 131072 is short for a trace
+_BATCH = 1024
+
+
+def open_file(path: Path) -> RowSource:
+    """Open a data file by its extension.
+
+    Raises:
+        DataError: the file is missing, empty, damaged, or of an unsupported kind.
+    """
+    if not path.is_file():
+        raise DataError(f"There is no file {path}; give the path of an existing data file.")
+    open_as = _OPENERS.get(path.suffix.lower())
+    if open_as is None:
+        raise DataError(
+            f"{path} has the unsupported extension {path.suffix!r}; "
+            f"use one of {', '.join(EXTENSIONS)}."
+        )
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty; a dataset needs at least one row.")
+    return open_as(path)
+
+
+def parse_json_object(raw: bytes, line: int) -> Row | BadRow:
+    """One JSON object from bytes, or what is wrong with it."""
+    try:
+        values = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return BadRow(line, "invalid UTF-8", f"byte {error.start + 1} of the line")
+    except json.JSONDecodeError as error:
+        return BadRow(line, "malformed JSON", f"{error.msg} (column {error.colno})")
+    except (ValueError, RecursionError) as error:  # a number too long, nesting too deep
+        return BadRow(line, "malformed JSON", str(error).partition(";")[0])
+    if not isinstance(values, dict):
+        return BadRow(line, "wrong type", f"expected a JSON object, got {type(values).__name__}")
+    return Row(line, values)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file):
+            yield line.removeprefix(_BOM) if number == 0 else line
+
+
+def _open_jsonl(path: Path) -> RowSource:
+    def read(columns: Sequence[str] | None) -> Rows:
+        for number, line in enumerate(_lines(path), start=1):
+            if line.strip():  # a blank line is no row
+                yield parse_json_object(line.rstrip(b"\r\n"), number)
+
+    return RowSource(str(path), "line", read)
+
+
+def _open_json(path: Path) -> RowSource:
+    """A JSON array of objects; a file that starts with an object is taken as JSON Lines."""
+    with path.open("rb") as file:
+        start = file.read(1024).removeprefix(_BOM).lstrip()
+    if start.startswith(b"{"):
+        return _open_jsonl(path)
+    try:
+        records = json.loads(path.read_bytes().removeprefix(_BOM))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}. Save it as JSON Lines.") from error
+    if not isinstance(records, list):
+        raise DataError(f"{path} must hold a JSON array of objects, or one object per line.")
+
+    def read(columns: Sequence[str] | None) -> Rows:
+        for number, record in enumerate(records, start=1):
+            if isinstance(record, dict):
+                yield Row(number, record)
+            else:
+                kind = type(record).__name__
+                yield BadRow(number, "wrong type", f"expected a JSON object, got {kind}")
+
+    return RowSource(str(path), "row", read)
+
+
+def _open_csv(path: Path) -> RowSource:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+
+    def records() -> Iterator[tuple[int, list[str] | csv.Error]]:
+        # Bytes that are not UTF-8 become lone surrogates, which are found later, value by value.
+        lines = (line.decode("utf-8", errors="surrogateescape") for line in _lines(path))
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        while True:
+            first = reader.line_num + 1  # a record may span lines; report where it starts
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield first, error
+            else:
+                if record:  # a blank line is no row
+                    yield first, record
+
+    def read(columns: Sequence[str] | None) -> Rows:
+        for line, record in records():
+            if line == header_line:
+                continue
+            if isinstance(record, csv.Error):
+                yield BadRow(line, "malformed CSV", str(record))
+            elif len(record) != len(header):
+                detail = f"{len(record)} fields where the header has {len(header)}"
+                yield BadRow(line, "malformed CSV", detail)
+            else:
+                yield Row(line, dict(zip(header, record, strict=True)))
+
+    header_line, first = next(records(), (0, list[str]()))
+    header = [] if isinstance(first, csv.Error) else first
+    if not header or len(set(header)) != len(header):
+        raise DataError(f"{path} needs a first line that names each column once.")
+    return RowSource(str(path), "line", read, schema=tuple(header))
+
+
+def _open_parquet(path: Path) -> RowSource:
+    return open_parquet_files([path], str(path))
+
+
+def open_parquet_files(paths: Sequence[Path], name: str) -> RowSource:
+    """Parquet files of one schema as one source; rows are numbered through all of them.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    schemas = []
+    for path in paths:
+        try:
+            schemas.append(tuple(pq.read_schema(path).names))
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path} is not a readable Parquet file: {error}") from error
+
+    def read(columns: Sequence[str] | None) -> Rows:
+        number = 0
+        for path in paths:
+            try:
+                with pq.ParquetFile(path, memory_map=True) as file:
+                    for batch in file.iter_batches(_BATCH, columns=columns and list(columns)):
+                        yield from _rows_of(batch, number)
+                        number += batch.num_rows
+            except (pa.ArrowException, OSError) as error:
+                raise DataError(f"{path} is damaged after row {number}: {error}") from error
+
+    return RowSource(name, "row", read, schema=schemas[0])
+
+
+def _rows_of(batch: pa.RecordBatch, before: int) -> Rows:
+    try:
+        for number, values in enumerate(batch.to_pylist(), start=before + 1):
+            yield Row(number, values)
+    except UnicodeDecodeError:  # raised before the first row: find the ones that are broken
+        for i in range(batch.num_rows):
+            try:
+                yield Row(before + i + 1, batch.slice(i, 1).to_pylist()[0])
+            except UnicodeDecodeError as error:
+                yield BadRow(before + i + 1, "invalid UTF-8", f"byte {error.start + 1} of a value")
+
+
+_OPENERS: dict[str, Callable[[Path], RowSource]] = {
+    ".jsonl": _open_jsonl,
+    ".ndjson": _open_jsonl,
+    ".json": _open_json,
+    ".csv": _open_csv,
+    ".tsv": _open_csv,
+    ".parquet": _open_parquet,
+}
+EXTENSIONS = tuple(_OPENERS)
