@@ -1,0 +1,209 @@
+"""From what a run recorded about its train examples to the numbers a forecast is made of.
+
+Two changes to the paper's metric, both measured in docs/forecast.md:
+
+* sampled accuracies are first shrunk towards their checkpoint's mean (`shrink_accuracy`), because
+  the maximum over noisy epochs is biased upward, the more so the fewer completions are sampled;
+* the threshold is ``tau = max(floor, ratio x scale)``, where ``scale`` is the mean NLL at the run's
+  first scored checkpoint: a run that starts out with a high NLL memorizes at a higher one.
+
+`feature_matrix` has one column per candidate ``(floor, ratio)``; which column is used is a choice
+of the regressor, made on the runs it is fitted on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from activeselect.scoring.functional import pre_memorization_accuracy
+
+FloatArray = NDArray[np.float64]
+
+FEATURES_VERSION = 1
+
+
+@dataclass(frozen=True)
+class MaskSetting:
+    """One way to decide that a reference trace is memorized.
+
+    Attributes:
+        floor: smallest threshold, nats per token.
+        ratio: threshold as a share of the mean NLL at the run's first scored checkpoint.
+
+    Example:
+        >>> MaskSetting(floor=0.09, ratio=0.25).tau(scale=0.6)
+        0.15
+        >>> MaskSetting(floor=0.09, ratio=0.25).tau(scale=0.3)
+        0.09
+    """
+
+    floor: float
+    ratio: float
+
+    def tau(self, scale: float) -> float:
+        """Return the threshold in nats per token for a run of this scale (nats per token)."""
+        return max(self.floor, self.ratio * scale)
+
+
+# Exact ties between columns go to the first: ratios near 0.25 first.
+RATIOS = (0.25, 0.2, 0.3, 0.15, 0.35, 0.1, 0.4, 0.0)
+FLOORS = tuple(round(float(np.exp(x / 10)), 6) for x in range(-45, 1))
+SETTINGS: tuple[MaskSetting, ...] = tuple(MaskSetting(f, r) for r in RATIOS for f in FLOORS)
+
+
+def shrink_accuracy(accuracy: ArrayLike, samples: ArrayLike) -> FloatArray:
+    """Shrink sampled accuracies towards their round's mean (beta-binomial empirical Bayes).
+
+    The prior of a round is the beta distribution whose mean and variance match the round's true
+    accuracies by the method of moments; the result is the posterior mean. With many samples per
+    example almost nothing changes; rounds sampled only once per example fall back to a prior worth
+    one sample, as one sample cannot tell spread from noise.
+
+    Args:
+        accuracy: shares of right completions, ``[R, N]``; NaN where not sampled.
+        samples: completions per example, a number or ``[R, N]``; ignored where accuracy is NaN.
+
+    Returns:
+        float64 ``[R, N]``; NaN where ``accuracy`` is.
+
+    Source:
+        Casella (1985), "An introduction to empirical Bayes data analysis"; moments as in
+        Kleinman (1973).
+
+    Example:
+        >>> shrink_accuracy([[0.0, 0.5, 1.0]], 2).round(3).tolist()
+        [[0.25, 0.5, 0.75]]
+    """
+    acc = np.asarray(accuracy, dtype=np.float64)
+    count = np.broadcast_to(np.asarray(samples, dtype=np.float64), acc.shape)
+    result = acc.copy()
+    for row, n, out in zip(acc, count, result, strict=True):
+        seen = ~np.isnan(row)
+        if seen.sum() < 2:
+            continue
+        mean = float(row[seen].mean())
+        weight = _prior_weight(row[seen], n[seen], mean)
+        out[seen] = (row[seen] * n[seen] + mean * weight) / (n[seen] + weight)
+    return result
+
+
+def _prior_weight(row: FloatArray, n: FloatArray, mean: float) -> float:
+    """The prior's weight in samples: alpha + beta of the fitted beta distribution."""
+    binomial = mean * (1 - mean)
+    noise = float(np.mean(1 / n))
+    if binomial <= 0:
+        return 0.0
+    if noise > 0.999:
+        return 1.0
+    spread = (float(row.var()) - binomial * noise) / (1 - noise)
+    # No spread beyond sampling noise: every example gets (almost) the mean.
+    return binomial / max(spread, 1e-6) - 1 if spread < binomial else 0.0
+
+
+def infer_samples(accuracy: ArrayLike, largest: int = 64) -> int:
+    """Return the smallest number of samples that explains all accuracies as shares of it.
+
+    Raises:
+        ValueError: if no number up to ``largest`` does.
+
+    Example:
+        >>> infer_samples([[0.25, 0.5, 1.0]])
+        4
+    """
+    values = np.asarray(accuracy, dtype=np.float64)
+    values = np.unique(values[~np.isnan(values)])
+    for n in range(1, largest + 1):
+        if np.all(np.abs(values * n - np.rint(values * n)) < 1e-3):
+            return n
+    raise ValueError(f"accuracies are not shares of at most {largest} samples; pass `samples`")
+
+
+def run_scale(mean_nll: ArrayLike) -> float:
+    """Return the mean NLL (nats per token) at the first checkpoint that has any, from ``[R, N]``.
+
+    Raises:
+        ValueError: if nothing was scored.
+    """
+    for row in np.asarray(mean_nll, dtype=np.float64):
+        if not np.all(np.isnan(row)):
+            return float(np.nanmean(row))
+    raise ValueError("mean_nll has no value: expected at least one scored checkpoint")
+
+
+def dataset_premem(accuracy: ArrayLike, mean_nll: ArrayLike, tau: float) -> FloatArray:
+    """Return the mean pre-memorization accuracy after every round, ``[R]``.
+
+    An example whose NLL is known but that was not sampled in a round (a scorer skips memorized
+    examples) keeps its best value so far; one that was not visited at all in a round keeps its
+    last value; one never visited does not count.
+
+    Args:
+        accuracy: ``[R, N]`` in [0, 1]; NaN where not sampled.
+        mean_nll: nats per token, ``[R, N]``; NaN where not scored.
+        tau: threshold, nats per token.
+
+    Source:
+        Kang et al., arXiv 2411.07681, section 4.
+
+    Example:
+        >>> nan = float("nan")
+        >>> dataset_premem([[0.4, 0.0], [nan, 1.0]], [[0.9, 0.9], [0.01, 0.5]], 0.1).tolist()
+        [0.2, 0.7]
+    """
+    acc, nll = np.array(accuracy, dtype=np.float64), np.array(mean_nll, dtype=np.float64)
+    skipped = np.isnan(acc) & ~np.isnan(nll)
+    # NLL 0 is masked at any tau and accuracy 1 caps nothing: what remains is the best so far.
+    acc[skipped], nll[skipped] = 1.0, 0.0
+    premem = pre_memorization_accuracy(acc, nll, tau)
+    return _mean_of_last(premem)
+
+
+def _mean_of_last(values: FloatArray) -> FloatArray:
+    """Mean over examples of each example's last known value, per round."""
+    if not np.isnan(values).any():
+        return np.asarray(values.mean(axis=1))
+    last = np.full(values.shape[1], np.nan)
+    means = np.full(len(values), np.nan)
+    for r, row in enumerate(values):
+        last = np.where(np.isnan(row), last, row)
+        if not np.all(np.isnan(last)):
+            means[r] = np.nanmean(last)
+    return means
+
+
+def feature_matrix(
+    accuracy: ArrayLike,
+    mean_nll: ArrayLike,
+    samples: ArrayLike | None = None,
+    settings: tuple[MaskSetting, ...] = SETTINGS,
+) -> FloatArray:
+    """Return the metric of every checkpoint under every candidate mask setting.
+
+    Only what was known at a checkpoint enters its row: a later one never changes an earlier one.
+
+    Args:
+        accuracy: ``[R, N]``, in [0, 1]; NaN where not sampled.
+        mean_nll: nats per token, ``[R, N]``; NaN where not scored.
+        samples: completions per example, a number or ``[R, N]``; inferred if not given.
+        settings: the candidates, one column each.
+
+    Returns:
+        float64 ``[R, len(settings)]``, each value in [0, 1].
+
+    Raises:
+        ValueError: if the shapes differ, values lie outside their range, or nothing was scored.
+
+    Example:
+        >>> feature_matrix([[0.2, 0.6], [0.8, 1.0]], [[0.9, 0.8], [0.3, 0.01]]).shape
+        (2, 368)
+    """
+    count = infer_samples(accuracy) if samples is None else samples
+    shrunk = shrink_accuracy(accuracy, count)
+    scale = run_scale(mean_nll)
+    taus = np.array([setting.tau(scale) for setting in settings])
+    unique, column = np.unique(taus, return_inverse=True)
+    values = [dataset_premem(shrunk, mean_nll, float(tau)) for tau in unique]
+    return np.stack(values, axis=1)[:, column]

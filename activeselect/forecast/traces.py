@@ -1,0 +1,196 @@
+"""Recorded runs as arrays, read from a trace folder (see `activeselect.forecast.trace_format`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from activeselect.errors import DataError, did_you_mean
+from activeselect.forecast.trace_format import CHECKPOINTS_SCHEMA, EXAMPLES_SCHEMA, read_table
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RunTrace:
+    """One recorded run: R checkpoints of N train examples.
+
+    Attributes:
+        name: the run's name, unique within its dataset.
+        dataset: the dataset's name.
+        step: optimizer step of every checkpoint, ``[R]``, ascending.
+        epoch: number of the checkpoint, ``[R]``.
+        train_size: number of train examples of the run.
+        learning_rate: peak learning rate; NaN where unknown.
+        example_id: the train examples, ``[N]``.
+        accuracy: share of sampled completions that are right, ``[R, N]``; NaN where not sampled.
+        mean_nll: mean NLL of the reference trace, nats per token, ``[R, N]``; NaN where unknown.
+        samples: number of completions sampled, ``[R, N]``; 0 where not sampled.
+        test_accuracy: share of right test answers, ``[R]``; NaN where not tested.
+        test_examples: number of test questions, ``[R]``.
+        test_samples: completions per test question, ``[R]``.
+    """
+
+    name: str
+    dataset: str
+    step: IntArray
+    epoch: IntArray
+    train_size: int
+    learning_rate: float
+    example_id: IntArray
+    accuracy: FloatArray
+    mean_nll: FloatArray
+    samples: IntArray
+    test_accuracy: FloatArray
+    test_examples: IntArray
+    test_samples: IntArray
+
+
+def datasets_in(folder: Path) -> list[str]:
+    """Return the names of the datasets a trace folder holds, sorted.
+
+    Raises:
+        DataError: if the folder does not exist or holds no traces.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: expected a folder of traces, found "
+            f"{'a file' if folder.exists() else 'nothing'}; "
+            "make one with `activeselect forecast import SOURCE --out DIR`"
+        )
+    names = sorted(
+        p.name.removesuffix("_examples.parquet") for p in folder.glob("*_examples.parquet")
+    )
+    if not names:
+        raise DataError(
+            f"{folder}: expected files named <dataset>_examples.parquet, found none; "
+            "make them with `activeselect forecast import SOURCE --out DIR`"
+        )
+    return names
+
+
+def read_traces(folder: Path, dataset: str) -> list[RunTrace]:
+    """Read all runs of one dataset from a trace folder.
+
+    Args:
+        folder: a trace folder (see `activeselect.forecast.trace_format`).
+        dataset: name of the dataset, for instance ``"gsm8k"``.
+
+    Returns:
+        The runs, sorted by name.
+
+    Raises:
+        DataError: if the folder or the dataset is missing, a file is damaged or of a newer
+            version, a column is missing, or the two tables do not fit together.
+    """
+    known = datasets_in(folder)
+    if dataset not in known:
+        raise DataError(f"{folder}: no dataset '{dataset}'. {did_you_mean(dataset, known)}")
+    examples = read_table(folder / f"{dataset}_examples.parquet", EXAMPLES_SCHEMA, {"n_tokens"})
+    checkpoints = read_table(folder / f"{dataset}_checkpoints.parquet", CHECKPOINTS_SCHEMA)
+    label = folder / dataset
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in checkpoints.to_pylist():
+        rows.setdefault(row["run"], []).append(row)
+    names, code = np.unique(_strings(examples["run"]), return_inverse=True)
+    if set(names) != set(rows):
+        odd = sorted(set(names) ^ set(rows))[0]
+        raise DataError(f"{label}: run '{odd}' is in only one of the two tables; import it again")
+    table = _Columns.of(examples)
+    order = np.argsort(code, kind="stable")
+    bounds = np.searchsorted(code[order], np.arange(len(names) + 1))
+    return [
+        _assemble(str(name), table, order[bounds[k] : bounds[k + 1]], rows[str(name)], label)
+        for k, name in enumerate(names)
+    ]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The example table as flat arrays: one entry per row."""
+
+    step: IntArray
+    example_id: IntArray
+    mean_nll: FloatArray
+    accuracy: FloatArray
+    samples: IntArray
+
+    @classmethod
+    def of(cls, table: pa.Table) -> _Columns:
+        right, samples = count_right(table["outcomes"])
+        with np.errstate(invalid="ignore"):
+            accuracy = np.where(samples > 0, right / np.maximum(samples, 1), np.nan)
+        return cls(
+            step=np.asarray(table["step"].to_numpy(), dtype=np.int64),
+            example_id=np.asarray(table["example_id"].to_numpy(), dtype=np.int64),
+            mean_nll=np.asarray(table["mean_nll"].to_numpy(), dtype=np.float64),
+            accuracy=accuracy,
+            samples=samples,
+        )
+
+
+def count_right(outcomes: pa.ChunkedArray) -> tuple[IntArray, IntArray]:
+    """Return per row how many outcomes are true and how many there are (0 for a null)."""
+    column = outcomes.combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    values = column.flatten().fill_null(False).to_numpy(zero_copy_only=False).astype(np.int64)
+    total = np.concatenate([[0], np.cumsum(values)])
+    stop = np.cumsum(lengths)
+    return total[stop] - total[stop - lengths], lengths
+
+
+def _strings(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string())
+    return np.asarray(column.to_pylist(), dtype=np.str_)
+
+
+def _assemble(
+    name: str, table: _Columns, rows: IntArray, checkpoints: list[dict[str, Any]], label: Path
+) -> RunTrace:
+    checkpoints = sorted(checkpoints, key=lambda row: int(row["step"]))
+    steps = np.array([row["step"] for row in checkpoints], dtype=np.int64)
+    ids, column = np.unique(table.example_id[rows], return_inverse=True)
+    if not np.array_equal(np.unique(table.step[rows]), steps):
+        raise DataError(
+            f"{label}: run '{name}' has checkpoints at steps {steps.tolist()} in one table and "
+            f"{np.unique(table.step[rows]).tolist()} in the other; import it again"
+        )
+    line = np.searchsorted(steps, table.step[rows])
+    if len(np.unique(line * len(ids) + column)) != len(rows):
+        raise DataError(
+            f"{label}: run '{name}' lists an example twice at one step; import it again"
+        )
+    shape = (len(steps), len(ids))
+    accuracy, mean_nll = np.full(shape, np.nan), np.full(shape, np.nan)
+    samples = np.zeros(shape, dtype=np.int64)
+    accuracy[line, column] = table.accuracy[rows]
+    mean_nll[line, column] = table.mean_nll[rows]
+    samples[line, column] = table.samples[rows]
+
+    def numbers(key: str, missing: float = 0) -> FloatArray:
+        return np.array([missing if row[key] is None else row[key] for row in checkpoints], float)
+
+    return RunTrace(
+        name=name,
+        dataset=str(checkpoints[0]["dataset"]),
+        step=steps,
+        epoch=numbers("epoch").astype(np.int64),
+        train_size=int(numbers("train_size")[0]),
+        learning_rate=float(numbers("learning_rate", np.nan)[0]),
+        example_id=ids,
+        accuracy=accuracy,
+        mean_nll=mean_nll,
+        samples=samples,
+        test_accuracy=numbers("test_accuracy", np.nan),
+        test_examples=numbers("test_examples").astype(np.int64),
+        test_samples=numbers("test_samples").astype(np.int64),
+    )
