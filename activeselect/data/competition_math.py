@@ -28,7 +28,7 @@ MATH = Layout(
     name="math",
     columns=ColumnNames(question="problem", trace="solution", group="type"),
     checker="math",
-    hub_ids=("EleutherAI/hendrycks_math", "hendrycks/competition_math", "lighteval/MATH"),
+    hub_ids=("hendrycks/competition_math", "lighteval/MATH"),
     configs=(),
     recognise=_recognise,
 )

@@ -100,7 +100,7 @@ def _argument(text: str, start: int) -> str | None:
 
 
 class _Worker:
-    """One worker process, started when first asked; it ends itself when an answer takes too long."""
+    """One worker process, started when first asked; an answer that takes too long ends it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -73,11 +73,11 @@ def load_pool(
 
     Example:
         >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "mine.jsonl"
-        >>> _ = path.write_text('{"q": "1 + 1 ?", "steps": "1 and 1 make 2 . answer : 2"}')
-        >>> pool, report = load_pool(
-        ...     path, columns={"question": "q", "trace": "steps"}, checker="marker:answer :"
-        ... )
+        >>> columns = {"question": "q", "trace": "steps"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "mine.jsonl")
+        ...     _ = path.write_text('{"q": "1 + 1 ?", "steps": "1 and 1 make 2 . answer : 2"}')
+        ...     pool, report = load_pool(path, columns=columns, checker="marker:answer :")
         >>> pool[0].answer, report.rows_kept
         ('2', 1)
     """
@@ -99,6 +99,7 @@ def load_pool(
         get_checker(name),
         clean=strip_calculator_notes if strip_notes else None,
         append_answer=append_answer,
+        unit=rows.unit,
     )
     pool, lines, dropped, rows_read = _read(rows, builder, limit)
     if dropped and (on_bad_row == "stop" or not len(pool)):
@@ -151,8 +152,9 @@ def _layout_of(rows: RowSource, source: str, named: ColumnNames) -> Layout:
     if named.question or named.trace:
         return PLAIN
     known = next((layout for layout in LAYOUTS if source in layout.hub_ids), None)
-    first = next((row.values for row in rows.sample if isinstance(row, Row)), {})
-    layout = known or next((each for each in LAYOUTS if each.recognise(first)), PLAIN)
+    good = [row.values for row in rows.sample if isinstance(row, Row)]
+    seen = (layout for layout in LAYOUTS if any(map(layout.recognise, good)))
+    layout = known or next(seen, PLAIN)
     return math_layout(rows.columns) if layout.name == MATH.name else layout
 
 

@@ -31,7 +31,7 @@ def open_file(path: Path) -> RowSource:
         DataError: the file is missing, empty, damaged, or of an unsupported kind.
     """
     if not path.is_file():
-        raise DataError(f"There is no file {path}; give the path of an existing data file.")
+        raise DataError(f"There is no file or folder {path}; give the path of existing data.")
     open_as = _OPENERS.get(path.suffix.lower())
     if open_as is None:
         raise DataError(
@@ -112,6 +112,11 @@ def _open_csv(path: Path) -> RowSource:
             except StopIteration:
                 return
             except csv.Error as error:
+                if "unexpected end" in str(error):  # one "row" would hide all that it swallowed
+                    raise DataError(
+                        f"{path}: a quote opened in or after line {first} is never closed, so the "
+                        "rest of the file cannot be told apart into rows; close it."
+                    ) from error
                 yield first, error
             else:
                 if record:  # a blank line is no row

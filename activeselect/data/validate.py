@@ -25,6 +25,7 @@ class ProblemBuilder:
         checker: finds and compares answers.
         clean: applied to each trace, for example to remove calculator notes.
         append_answer: whether a trace that does not state its answer gets a line that does.
+        unit: what row numbers count, ``line`` or ``row``.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class ProblemBuilder:
         *,
         clean: Callable[[str], str] | None = None,
         append_answer: bool = False,
+        unit: str = "row",
     ) -> None:
         self.roles, self.checker = roles, checker
-        self.clean, self.append_answer = clean, append_answer
+        self.clean, self.append_answer, self.unit = clean, append_answer, unit
         self._line_of_id: dict[int, int] = {}
 
     def build(self, row: Row, position: int) -> Problem | BadRow:
@@ -105,7 +107,7 @@ class ProblemBuilder:
                 "without an id column rows are numbered",
             )
         if (first := self._line_of_id.setdefault(value, row.line)) != row.line:
-            raise _Defect("duplicate id", f"{value} is already the id of row {first}")
+            raise _Defect("duplicate id", f"{value} is already the id of {self.unit} {first}")
         return value
 
 
