@@ -33,6 +33,10 @@ class StoreError(ActiveSelectError):
     """A run folder or score store belongs to something else, or is damaged."""
 
 
+class StudyError(ActiveSelectError):
+    """Runs of a study failed; what finished is kept, and the same command tries the rest again."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the nearest known name, and list all names.
 

@@ -16,3 +16,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real measurements (../shared/data) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised Llama over the benchmark's words, as a model folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from activeselect.data.skills import base_path
+
+    folder = tmp_path_factory.mktemp("tiny")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((base_path() / name).read_bytes())
+    config = LlamaConfig.from_pretrained(base_path())
+    config.hidden_size, config.intermediate_size, config.num_hidden_layers = 16, 32, 2
+    config.num_attention_heads = config.num_key_value_heads = 2
+    config.head_dim = 8
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder

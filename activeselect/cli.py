@@ -1,0 +1,139 @@
+"""The command line: ``activeselect COMMAND --config NAME_OR_FILE [--key value | key=value ...]``.
+
+Every setting is a field of the dataclasses in :mod:`activeselect.config`; a YAML file and the
+command line fill the same ones, the command line last.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from activeselect import commands
+from activeselect.errors import ActiveSelectError, ConfigError, did_you_mean
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
+_INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; exits with 0, 2 (the user's input), or 130 (Ctrl-C)."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Parse and carry out one command; returns the exit code."""
+    parser, functions = build_parser()
+    try:
+        parsed = parser.parse_args(prepare(argv))
+        name, function, settings = _chosen(parser, parsed, functions)
+        function(**settings)
+    except (ActiveSelectError, ArgumentError) as error:
+        print(f"activeselect: {_one_message(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "activeselect: interrupted; what is finished is kept, the same command continues.",
+            file=sys.stderr,
+        )
+        return _INTERRUPTED
+    return 0
+
+
+def build_parser() -> tuple[ArgumentParser, dict[str, Callable[..., None]]]:
+    """The parser of all commands, and the function behind each (``forecast evaluate`` etc.)."""
+    parser = ArgumentParser(
+        prog="activeselect",
+        description="Train with live data selection, compare strategies, forecast test accuracy.",
+        exit_on_error=False,
+    )
+    functions: dict[str, Callable[..., None]] = {}
+    _add_commands(parser, commands.COMMANDS, "", functions)
+    return parser, functions
+
+
+def _add_commands(
+    parser: ArgumentParser, tree: dict[str, Any], prefix: str, functions: dict[str, Any]
+) -> None:
+    chooser = parser.add_subcommands(required=True, dest="command")
+    for name, entry in tree.items():
+        child = ArgumentParser(exit_on_error=False)
+        if isinstance(entry, dict):
+            chooser.add_subcommand(name, child, help=" | ".join(entry))
+            _add_commands(child, entry, f"{prefix}{name} ", functions)
+            continue
+        summary = (entry.__doc__ or "").strip().splitlines()[0]
+        child.description = summary
+        child.add_argument("--config", action="config", help="YAML file, or a shipped name")
+        child.add_function_arguments(entry, as_positional=prefix == "strategies ")
+        functions[prefix + name] = entry
+        chooser.add_subcommand(name, child, help=summary)
+
+
+def _chosen(
+    parser: ArgumentParser, parsed: Any, functions: dict[str, Callable[..., None]]
+) -> tuple[str, Callable[..., None], dict[str, Any]]:
+    settings = parser.instantiate_classes(parsed)
+    words: list[str] = []
+    while "command" in settings:
+        words.append(settings["command"])
+        settings = settings[words[-1]]
+    name = " ".join(words)
+    values = {key: value for key, value in settings.items() if key != "config"}
+    return name, functions[name], values
+
+
+def prepare(argv: list[str]) -> list[str]:
+    """Accept ``key=value`` for ``--key=value``, and shipped config names for files.
+
+    Example:
+        >>> prepare(["train", "--out", "a=b", "model=folder"])
+        ['train', '--out', 'a=b', '--model=folder']
+    """
+    if argv[:1] == ["strategies"] and (argv[1:2] == ["--json"] or len(argv) == 1):
+        argv = ["strategies", "list", *argv[1:]]
+    out: list[str] = []
+    for word in argv:
+        previous = out[-1] if out else ""
+        is_value = previous.startswith("--") and "=" not in previous
+        if previous == "--config":
+            word = find_config(word)
+        elif word.startswith("--config="):
+            word = f"--config={find_config(word.removeprefix('--config='))}"
+        elif word == "--json":  # a switch, as in other tools
+            word = "--json=true"
+        elif not is_value and _ASSIGNMENT.match(word):
+            word = f"--{word}"
+        out.append(word)
+    return out
+
+
+def find_config(name: str) -> str:
+    """A config file: a path, or the name of one that comes with the package.
+
+    Raises:
+        ConfigError: if there is neither.
+    """
+    if Path(name).is_file():
+        return name
+    shipped = {
+        Path(entry.name).stem: str(entry)
+        for entry in resources.files("activeselect.configs").iterdir()
+        if entry.name.endswith(".yaml")
+    }
+    stem = Path(name).stem
+    if name in shipped or (Path(name).parts == ("configs", f"{stem}.yaml") and stem in shipped):
+        return shipped[stem]
+    raise ConfigError(f"There is no config file '{name}'. {did_you_mean(name, shipped)}")
+
+
+def _one_message(error: Exception) -> str:
+    """The innermost reason, without the parser's own framing."""
+    text = str(error)
+    return re.sub(r"\s*\n\s*", "\n  ", text.strip())

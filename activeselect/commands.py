@@ -1,0 +1,285 @@
+"""What each command does; the signatures are the command line (see :mod:`activeselect.cli`).
+
+Heavy imports happen inside the functions, so that light commands start at once.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from activeselect.config import (
+    BUILT_IN_MODEL,
+    DataConfig,
+    PromptConfig,
+    RecipeConfig,
+    RoundsConfig,
+    RunConfig,
+    ScoringConfig,
+    StudyConfig,
+)
+
+
+def train(
+    out: Path,
+    model: str = BUILT_IN_MODEL,
+    data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
+    strategy: str | dict[str, Any] = "premem",
+    rounds: RoundsConfig | None = None,
+    recipe: RecipeConfig = RecipeConfig(),  # noqa: B008  (frozen)
+    scoring: ScoringConfig = ScoringConfig(),  # noqa: B008  (frozen)
+    prompt: PromptConfig | None = None,
+    seed: int = 0,
+    measure: tuple[str, ...] = (),
+    accelerator: str = "auto",
+    devices: int = 1,
+    save_model: bool = True,
+) -> None:
+    """Fine-tune one model in rounds with live scoring and selection.
+
+    Args:
+        out: run folder; the same command continues what is in it.
+        model: folder as save_pretrained writes it, hub id, or 'skills-base'.
+        data: what is learned from and judged on.
+        strategy: name, {name: ..., PARAMETER: ...} or {class_path: ..., PARAMETER: ...}.
+        rounds: when the run scores and selects.
+        recipe: how the model is trained.
+        scoring: how train examples are measured.
+        prompt: how a problem becomes text; default: what fits the source.
+        seed: of everything random.
+        measure: signals measured besides those that the strategy requires.
+        accelerator: as in Lightning's Trainer.
+        devices: as in Lightning's Trainer.
+        save_model: write the fine-tuned model into the run folder.
+    """
+    config = RunConfig(
+        model=model,
+        data=data,
+        strategy=strategy,
+        rounds=rounds or RoundsConfig(mode="reweight"),
+        recipe=recipe,
+        scoring=scoring,
+        prompt=prompt,
+        seed=seed,
+        measure=measure,
+        accelerator=accelerator,
+        devices=devices,
+        save_model=save_model,
+    )
+    from activeselect.training.run import ActiveRun
+
+    console = Console()
+    run = ActiveRun(config)
+    for report in run.data.reports.values():
+        console.print(report.summary(), highlight=False, markup=False)
+    result = run.run(out, progress_bar=console.is_terminal)
+    console.print(_curve_table(result.curve))
+    console.print(f"Run folder: {out}", highlight=False, markup=False)
+
+
+def compare(
+    out: Path,
+    model: str = BUILT_IN_MODEL,
+    data: tuple[DataConfig, ...] = (DataConfig(),),
+    strategies: dict[str, str | dict[str, Any]] | None = None,
+    baseline: str = "random",
+    seeds: tuple[int, ...] = (0, 1, 2),
+    rounds: RoundsConfig = RoundsConfig(budgets=(150, 300, 600)),  # noqa: B008  (frozen)
+    recipe: RecipeConfig | None = None,
+    scoring: ScoringConfig = ScoringConfig(),  # noqa: B008  (frozen)
+    prompt: PromptConfig | None = None,
+    measure: tuple[str, ...] = (),
+    accelerator: str = "auto",
+    workers: int = 0,
+    level: float = 0.95,
+) -> None:
+    """Compare strategies over seeds and budgets, with intervals and a report.
+
+    Args:
+        out: folder of the study; the same command continues what is in it.
+        model: folder, hub id, or 'skills-base'.
+        data: the datasets, each judged on its own.
+        strategies: label -> strategy; 'preset' stands for a built-in preset's oracle.
+        baseline: label that the others are compared with.
+        seeds: paired replicates.
+        rounds: train-set sizes, and when the run scores.
+        recipe: how models are trained; default: the preset's, tuned for random selection.
+        scoring: how train examples are measured.
+        prompt: how a problem becomes text; default: what fits the source.
+        measure: signals measured in every run, for the record.
+        accelerator: as in Lightning's Trainer.
+        workers: processes side by side; 0 = one per core.
+        level: of the intervals.
+    """
+    config = StudyConfig(
+        model=model,
+        data=data,
+        strategies=strategies or {"random": "random", "premem": "premem"},
+        baseline=baseline,
+        seeds=seeds,
+        rounds=rounds,
+        recipe=recipe,
+        scoring=scoring,
+        prompt=prompt,
+        measure=measure,
+        accelerator=accelerator,
+        workers=workers,
+        level=level,
+    )
+    from activeselect.study.report import results_table
+    from activeselect.study.study import Study
+
+    console = Console()
+    results = Study(config).run(out, console=console)
+    console.print(results_table(results))
+    for sentence in results["verdicts"]:
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"Report: {out / 'report.html'}", highlight=False, markup=False)
+
+
+def report(study: Path) -> None:
+    """Rebuild a study's figures and report from its results.json.
+
+    Args:
+        study: folder of the study.
+    """
+    from activeselect.files import read_json
+    from activeselect.study.report import write_report
+
+    Console().print(str(write_report(read_json(study / "results.json"), study)), highlight=False)
+
+
+def list_strategies(json: bool = False) -> None:
+    """List the strategies that a config may name.
+
+    Args:
+        json: print JSON instead of a table.
+    """
+    from activeselect.selection.registry import strategies
+
+    rows = [
+        {"name": name, "summary": _summary(cls), "requires": list(cls.requires)}
+        for name, cls in strategies().items()
+    ]
+    if json:
+        print(json_module.dumps(rows, indent=1))
+        return
+    table = Table("strategy", "what it does", "signals it requires")
+    for row in rows:
+        table.add_row(str(row["name"]), str(row["summary"]), ", ".join(row["requires"]) or "none")
+    Console().print(table)
+
+
+def show_strategy(name: str) -> None:
+    """Print the card of one strategy.
+
+    Args:
+        name: of the strategy.
+    """
+    import inspect
+
+    from activeselect.errors import StrategyError, did_you_mean
+    from activeselect.selection.registry import strategies
+
+    known = strategies()
+    if name not in known:
+        raise StrategyError(f"There is no strategy '{name}'. {did_you_mean(name, known)}")
+    print(inspect.getdoc(known[name]))
+
+
+def benchmark_base(out: Path, seed: int = 0) -> None:
+    """Pretrain the built-in benchmark's base model from nothing (about a quarter of an hour).
+
+    Args:
+        out: folder of the model.
+        seed: of data and weights.
+    """
+    from activeselect.training.pretrain import build_base
+
+    build_base(out, seed=seed)
+
+
+def benchmark_recipe(
+    preset: str, out: Path, seeds: int = 2, batch_size: int = 16, workers: int = 0
+) -> None:
+    """Find the training recipe that is best for random selection on a preset.
+
+    Args:
+        preset: built-in preset.
+        out: working folder; the same command continues what is in it.
+        seeds: tuning seeds; their tests are used for nothing else.
+        batch_size: of all recipes tried.
+        workers: processes side by side; 0 = one per core.
+    """
+    from activeselect.study.benchmark import tune_recipe
+
+    console = Console()
+    found = tune_recipe(
+        preset, out, seeds=seeds, workers=workers, batch_size=batch_size, console=console
+    )
+    _keep_measurement(preset, "recipe", found, console)
+
+
+def benchmark_oracle(preset: str, out: Path, seeds: int = 2, workers: int = 0) -> None:
+    """Measure the learning curve of each group of a preset, for its oracle.
+
+    Args:
+        preset: built-in preset.
+        out: working folder; the same command continues what is in it.
+        seeds: tuning seeds; their tests are used for nothing else.
+        workers: processes side by side; 0 = one per core.
+    """
+    from dataclasses import replace
+
+    from activeselect.data.skills import tuning
+    from activeselect.study.benchmark import measure_curves
+
+    console = Console()
+    recipe = replace(RecipeConfig(), **tuning(preset)["recipe"]["chosen"])
+    found = measure_curves(preset, recipe, out, seeds=seeds, workers=workers, console=console)
+    _keep_measurement(preset, "oracle", found, console)
+
+
+def _keep_measurement(preset: str, part: str, found: dict[str, Any], console: Console) -> None:
+    from activeselect.data.skills.tuned import tuning_file
+    from activeselect.files import read_json, write_json
+
+    file = tuning_file(preset)
+    known = read_json(file) if file.exists() else {}
+    write_json(file, {**known, part: found})
+    console.print_json(data=found if part == "recipe" else found["curves"])
+    console.print(f"Written to {file}", highlight=False, markup=False)
+
+
+def _summary(cls: type) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+def _curve_table(curve: list[dict[str, Any]]) -> Table:
+    table = Table("train examples", "samples seen", "test accuracy", "premem")
+    for entry in curve:
+        accuracy, premem = entry["test_accuracy"], entry["premem"]
+        table.add_row(
+            str(entry["unique_examples"]),
+            str(entry["samples_seen"]),
+            "no test set" if accuracy is None else f"{accuracy:.3f}",
+            "not measured" if premem is None else f"{premem:.3f}",
+        )
+    return table
+
+
+COMMANDS: dict[str, Any] = {
+    "train": train,
+    "compare": compare,
+    "report": report,
+    "strategies": {"list": list_strategies, "show": show_strategy},
+    "benchmark": {
+        "base": benchmark_base,
+        "recipe": benchmark_recipe,
+        "oracle": benchmark_oracle,
+    },
+}

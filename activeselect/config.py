@@ -1,0 +1,317 @@
+"""Every setting of a run and of a study, validated when it is built.
+
+The command line, the YAML files in ``configs/`` and the Python API fill the same dataclasses; an
+error says what was expected, what came, and what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from activeselect.errors import ConfigError
+
+#: Where a model or a preset comes with the package instead of from a folder or the hub.
+BUILT_IN_MODEL = "skills-base"
+SKILLS_PREFIX = "skills:"
+
+MODES = ("acquire", "reweight")
+SCHEDULES = ("linear", "cosine", "constant")
+
+
+def _require(holds: bool, name: str, expected: str, received: Any) -> None:
+    if not holds:
+        raise ConfigError(f"{name}: expected {expected}; received {received!r}.")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learned from, and what it is judged on.
+
+    Args:
+        source: ``skills:PRESET`` (built in), ``gsm8k``/``math`` paths or hub ids, or any JSONL, Parquet,
+            CSV file or ``datasets`` folder or hub id.
+        test: the test set, as ``source``; default: the source's test split.
+        question, trace, answer, group, id: column names, where the defaults of the source do not fit.
+        checker: how answers are extracted and compared; default: what fits the source.
+        on_bad_row: ``stop`` or ``skip`` (skipped rows are counted and listed).
+        limit, test_limit: use only the first rows.
+        pool_size: problems in the pool of a built-in preset.
+    """
+
+    source: str = "skills:mixed"
+    test: str | None = None
+    question: str | None = None
+    trace: str | None = None
+    answer: str | None = None
+    group: str | None = None
+    id: str | None = None
+    checker: str | None = None
+    on_bad_row: str = "stop"
+    limit: int | None = None
+    test_limit: int | None = None
+    pool_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.source), "data.source", "a preset, path or hub id", self.source)
+        _require(
+            self.on_bad_row in ("stop", "skip"), "data.on_bad_row", "stop or skip", self.on_bad_row
+        )
+        for name in ("limit", "test_limit", "pool_size"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"data.{name}", "a positive number", value)
+
+    @property
+    def preset(self) -> str | None:
+        """Name of the built-in preset, or None for real data."""
+        if self.source.startswith(SKILLS_PREFIX):
+            return self.source[len(SKILLS_PREFIX) :]
+        return None
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """How a problem becomes text: the model reads ``prompt`` and learns to write ``target``."""
+
+    prompt: str = "Question: {question}\nAnswer: "
+    target: str = "{trace}"
+
+    def __post_init__(self) -> None:
+        _require("{question}" in self.prompt, "prompt.prompt", "a text with {question}", self.prompt)
+        _require("{trace}" in self.target, "prompt.target", "a text with {trace}", self.target)
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """How the model is trained within one stage (one train-set size).
+
+    Args:
+        learning_rate: peak of the schedule.
+        epochs: passes over the train set.
+        batch_size: examples per optimizer step.
+        schedule: ``linear`` or ``cosine`` decay to 0, or ``constant``, after ``warmup`` (share of steps).
+        clip: largest gradient norm; 0 = off.
+        precision: Lightning's, for example ``32-true`` or ``bf16-mixed``.
+        max_length: longest prompt plus target in tokens; default: the model's context.
+    """
+
+    learning_rate: float = 2e-5
+    epochs: int = 6
+    batch_size: int = 128
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    schedule: str = "linear"
+    clip: float = 1.0
+    precision: str = "32-true"
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "recipe.learning_rate", "above 0", self.learning_rate)
+        _require(self.epochs >= 1, "recipe.epochs", "at least 1", self.epochs)
+        _require(self.batch_size >= 1, "recipe.batch_size", "at least 1", self.batch_size)
+        _require(self.weight_decay >= 0, "recipe.weight_decay", "at least 0", self.weight_decay)
+        _require(0 <= self.warmup < 1, "recipe.warmup", "a share in [0, 1)", self.warmup)
+        _require(
+            self.schedule in SCHEDULES, "recipe.schedule", f"one of {SCHEDULES}", self.schedule
+        )
+        _require(self.clip >= 0, "recipe.clip", "at least 0", self.clip)
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """How train examples are measured after a round.
+
+    Args:
+        samples, temperature, top_p, max_new_tokens: the sampled completions.
+        tau: memorization threshold in nats per token (0.100 on GSM8K, 0.183 on MATH in the paper).
+        limit: score at most that many train examples per round (a fresh random subset); default all.
+        batch_tokens: tokens per batch, padding included, in scoring and evaluation.
+        keep_completions: completions stored per example (for reading; 0 = none).
+    """
+
+    samples: int = 5
+    temperature: float = 0.8
+    top_p: float = 0.95
+    max_new_tokens: int = 512
+    tau: float = 0.1
+    limit: int | None = None
+    batch_tokens: int = 16_384
+    keep_completions: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.samples >= 1, "scoring.samples", "at least 1", self.samples)
+        _require(self.temperature > 0, "scoring.temperature", "above 0", self.temperature)
+        _require(0 < self.top_p <= 1, "scoring.top_p", "a share in (0, 1]", self.top_p)
+        _require(self.max_new_tokens >= 1, "scoring.max_new_tokens", "at least 1", self.max_new_tokens)
+        _require(self.tau >= 0, "scoring.tau", "at least 0 nats per token", self.tau)
+        _require(self.limit is None or self.limit > 0, "scoring.limit", "above 0", self.limit)
+        _require(self.batch_tokens >= 1, "scoring.batch_tokens", "at least 1", self.batch_tokens)
+        _require(
+            0 <= self.keep_completions <= self.samples,
+            "scoring.keep_completions",
+            f"between 0 and scoring.samples = {self.samples}",
+            self.keep_completions,
+        )
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """When the run scores and selects.
+
+    Args:
+        mode: ``reweight`` (fixed train set, new sampler weights after each round, one fit) or
+            ``acquire`` (the train set grows through ``budgets``, one stage of training each).
+        budgets: train-set sizes of the stages, ascending; the first is drawn at random. When
+            reweighting: at most one number, the size of the train set (default: the whole pool).
+        score_every: epochs per round.
+        restart: start every stage from the base model (as the paper does), or continue.
+    """
+
+    mode: str = "acquire"
+    budgets: tuple[int, ...] = ()
+    score_every: int = 1
+    restart: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "budgets", tuple(self.budgets))
+        _require(self.mode in MODES, "rounds.mode", f"one of {MODES}", self.mode)
+        _require(self.score_every >= 1, "rounds.score_every", "at least 1 epoch", self.score_every)
+        _require(
+            all(budget > 0 for budget in self.budgets),
+            "rounds.budgets",
+            "positive numbers of examples",
+            list(self.budgets),
+        )
+        if self.mode == "acquire":
+            ascending = list(self.budgets) == sorted(set(self.budgets)) and self.budgets
+            _require(
+                bool(ascending), "rounds.budgets", "ascending train-set sizes", list(self.budgets)
+            )
+        else:
+            _require(
+                len(self.budgets) <= 1, "rounds.budgets", "at most one size", list(self.budgets)
+            )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run.
+
+    Args:
+        model: ``skills-base`` (built in), a folder as ``save_pretrained`` writes it, or a hub id.
+        strategy: a name, ``{name: ..., PARAMETER: ...}``, or ``{class_path: ..., PARAMETER: ...}``.
+        prompt: how a problem becomes text; default: what fits the source.
+        seed: of everything random in the run.
+        measure: signals measured besides those that the strategy requires, for the record.
+        accelerator, devices: as in Lightning's Trainer.
+        save_model: write the fine-tuned model of the last stage into the run folder.
+    """
+
+    model: str = BUILT_IN_MODEL
+    data: DataConfig = field(default_factory=DataConfig)
+    strategy: str | dict[str, Any] = "premem"
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    prompt: PromptConfig | None = None
+    seed: int = 0
+    measure: tuple[str, ...] = ()
+    accelerator: str = "auto"
+    devices: int = 1
+    save_model: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "measure", tuple(self.measure))
+        _require(bool(self.model), "model", "a folder or hub id", self.model)
+        _require(self.seed >= 0, "seed", "at least 0", self.seed)
+        _require(self.devices >= 1, "devices", "at least 1", self.devices)
+        _require(
+            self.rounds.score_every <= self.recipe.epochs,
+            "rounds.score_every",
+            f"at most recipe.epochs = {self.recipe.epochs}",
+            self.rounds.score_every,
+        )
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Strategies x seeds x budgets on one or several datasets.
+
+    Args:
+        data: the datasets, each judged on its own.
+        strategies: label -> strategy, as in ``RunConfig.strategy``. The label ``oracle: preset``
+            stands for the allocation that the preset's measured learning curves call best.
+        baseline: label of the strategy that the others are compared with.
+        seeds: one paired replicate each (same pool, same first examples, same test set).
+        rounds, recipe, scoring, prompt, model: as in :class:`RunConfig`; a ``recipe`` left out is the
+            one that was tuned for random selection on the preset.
+        workers: processes side by side, one thread each; 0 = as many as there are cores.
+        level: of the intervals.
+    """
+
+    model: str = BUILT_IN_MODEL
+    data: tuple[DataConfig, ...] = (DataConfig(),)
+    strategies: dict[str, str | dict[str, Any]] = field(
+        default_factory=lambda: {"random": "random", "premem": "premem"}
+    )
+    baseline: str = "random"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(budgets=(150, 300, 600)))
+    recipe: RecipeConfig | None = None
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    prompt: PromptConfig | None = None
+    measure: tuple[str, ...] = ()
+    accelerator: str = "auto"
+    workers: int = 0
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        for name in ("data", "seeds", "measure"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _require(len(self.data) > 0, "data", "at least one dataset", self.data)
+        _require(len(self.strategies) > 0, "strategies", "at least one strategy", self.strategies)
+        _require(
+            self.baseline in self.strategies,
+            "baseline",
+            f"one of the strategies ({', '.join(self.strategies)})",
+            self.baseline,
+        )
+        _require(
+            len(set(self.seeds)) == len(self.seeds) > 0 and min(self.seeds) >= 0,
+            "seeds",
+            "distinct numbers, at least 0",
+            list(self.seeds),
+        )
+        _require(self.workers >= 0, "workers", "at least 0", self.workers)
+        _require(0 < self.level < 1, "level", "a share in (0, 1)", self.level)
+
+
+def to_plain(config: Any) -> dict[str, Any]:
+    """A config as JSON-ready dicts, lists, numbers and strings."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def config_hash(plain: Mapping[str, Any]) -> str:
+    """Content hash of a plain config; equal settings give equal hashes."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two plain configs, one ``name: old -> new`` per setting.
+
+    Example:
+        >>> differences({"seed": 0, "data": {"limit": 5}}, {"seed": 0, "data": {"limit": 6}})
+        ['data.limit: 5 -> 6']
+    """
+    found: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before} -> {after}")
+    return found

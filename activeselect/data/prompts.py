@@ -1,0 +1,143 @@
+"""From problems to tokens: prompt and target in one text, the target marked by offsets.
+
+A GSM8K problem under the default template, the target in brackets::
+
+    Question: Natalia sold clips to 48 of her friends ...
+    Answer: [Natalia sold 48/2 = <<48/2=24>>24 clips in May. ... #### 72<eos>]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from activeselect.config import PromptConfig
+from activeselect.data.pool import Pool, Problem
+from activeselect.errors import ModelError
+
+IntArray = NDArray[np.int64]
+
+#: Label of positions without a loss, as in transformers.
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One problem in tokens: ``ids[:start]`` is the prompt, ``ids[start:]`` target and end token."""
+
+    index: int
+    ids: NDArray[np.int32]
+    start: int
+
+    @property
+    def prompt(self) -> NDArray[np.int32]:
+        return self.ids[: self.start]
+
+
+def render(problem: Problem, template: PromptConfig) -> tuple[str, str]:
+    """Prompt and target text of a problem.
+
+    Example:
+        >>> render(Problem(0, "1 + 1 ?", "so 2", "2"), PromptConfig("Q: {question} ", "{trace}"))
+        ('Q: 1 + 1 ? ', 'so 2')
+    """
+    # replace, not format: a question may contain braces
+    return (
+        template.prompt.replace("{question}", problem.question),
+        template.target.replace("{trace}", problem.trace),
+    )
+
+
+def encode(
+    pool: Pool, index: Sequence[int] | IntArray, tokenizer: Any, template: PromptConfig
+) -> list[Encoded]:
+    """Tokenize problems, prompt and target as one text.
+
+    The first target token is the first one that reaches past the prompt's last character, so a
+    token that straddles both belongs to the target. One end token closes every target.
+
+    Raises:
+        ModelError: if the tokenizer is not a fast one (offsets are needed) or has no end token.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError("The tokenizer must be a fast one (with character offsets).")
+    if tokenizer.eos_token_id is None:
+        raise ModelError("The tokenizer has no end-of-text token; set tokenizer.eos_token.")
+    if len(index) == 0:
+        return []
+    parts = [render(problem, template) for problem in pool.problems(index)]
+    batch = tokenizer([a + b for a, b in parts], return_offsets_mapping=True)
+    end = tokenizer.eos_token_id
+    encoded = []
+    rows = zip(index, parts, batch["input_ids"], batch["offset_mapping"], strict=True)
+    for position, (prompt, _), ids, offsets in rows:
+        while ids and ids[-1] == end:  # some tokenizers close the text themselves
+            ids.pop()
+        stops = np.array([stop for _, stop in offsets[: len(ids)]])
+        start = int(np.argmax(stops > len(prompt)))
+        encoded.append(Encoded(int(position), np.array([*ids, end], dtype=np.int32), start))
+    return encoded
+
+
+class EncodedSet(torch.utils.data.Dataset[Encoded]):
+    """Encoded problems addressed by their position in the pool."""
+
+    def __init__(self, encoded: Sequence[Encoded]) -> None:
+        self._by_position = {item.index: item for item in encoded}
+
+    def __len__(self) -> int:
+        return len(self._by_position)
+
+    def __getitem__(self, position: int) -> Encoded:
+        return self._by_position[position]
+
+    def take(self, index: Sequence[int] | IntArray) -> list[Encoded]:
+        return [self._by_position[int(i)] for i in index]
+
+
+def collate(batch: Sequence[Encoded], pad_token_id: int) -> dict[str, Tensor]:
+    """Pad a batch on the right.
+
+    Returns:
+        ``input_ids``, ``attention_mask``, ``labels`` (``IGNORED`` on prompt and padding), each
+        int64 ``[B, L]``, and ``index`` int64 ``[B]``, the positions in the pool.
+    """
+    length = max(len(item.ids) for item in batch)
+    ids = np.full((len(batch), length), pad_token_id, dtype=np.int64)
+    labels = np.full_like(ids, IGNORED)
+    mask = np.zeros_like(ids)
+    for row, item in enumerate(batch):
+        stop = len(item.ids)
+        ids[row, :stop] = item.ids
+        labels[row, item.start : stop] = item.ids[item.start :]
+        mask[row, :stop] = 1
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "labels": torch.from_numpy(labels),
+        "index": torch.tensor([item.index for item in batch]),
+    }
+
+
+def batches_by_tokens(lengths: Sequence[int] | IntArray, batch_tokens: int) -> list[IntArray]:
+    """Split rows into batches of similar length with at most ``batch_tokens`` padded tokens each.
+
+    A single row longer than ``batch_tokens`` forms a batch of its own.
+
+    Example:
+        >>> [batch.tolist() for batch in batches_by_tokens([5, 2, 3, 9], 10)]
+        [[3], [0, 2], [1]]
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        batches.append(order[start : start + rows])
+        start += rows
+    return batches

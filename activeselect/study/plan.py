@@ -1,0 +1,115 @@
+"""From a study's config to its cells: one run per dataset, seed and strategy, paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from activeselect.config import DataConfig, RecipeConfig, RunConfig, StudyConfig
+from activeselect.data.skills import get_preset, tuning
+from activeselect.errors import ConfigError
+from activeselect.selection.registry import create
+from activeselect.study.oracle import oracle_targets
+
+#: What ``strategies: {oracle: preset}`` means: the targets come from the preset's learning curves.
+FROM_PRESET = "preset"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study."""
+
+    dataset: str
+    strategy: str
+    seed: int
+    config: RunConfig
+
+    @property
+    def folder(self) -> str:
+        return f"cells/{self.dataset}/{self.strategy}/seed-{self.seed}"
+
+    @property
+    def work(self) -> int:
+        """Examples to train, the unit of progress."""
+        return sum(self.config.rounds.budgets) * self.config.recipe.epochs
+
+
+def dataset_names(data: Sequence[DataConfig]) -> list[str]:
+    """A short, unique folder name per dataset."""
+    names: list[str] = []
+    for config in data:
+        stem = config.preset or config.source.rstrip("/").split("/")[-1].split(".")[0] or "data"
+        name, number = stem, 2
+        while name in names:
+            name, number = f"{stem}-{number}", number + 1
+        names.append(name)
+    return names
+
+
+def plan(config: StudyConfig) -> list[Cell]:
+    """All cells, seed by seed, so that an interrupted study has whole seeds.
+
+    Raises:
+        ConfigError, StrategyError: if a setting does not fit; nothing has run by then.
+    """
+    if config.rounds.mode != "acquire" or len(config.rounds.budgets) < 2:
+        raise ConfigError(
+            "A study compares train-set sizes: rounds.mode must be acquire with at least two "
+            f"rounds.budgets; received {config.rounds.mode} with {list(config.rounds.budgets)}."
+        )
+    cells = []
+    for seed in config.seeds:
+        for data, dataset in zip(config.data, dataset_names(config.data), strict=True):
+            for label, spec in config.strategies.items():
+                cells.append(Cell(dataset, label, seed, _cell_config(config, data, spec, seed)))
+    for cell in cells:
+        create(cell.config.strategy)
+    return cells
+
+
+def _cell_config(
+    config: StudyConfig, data: DataConfig, spec: str | dict[str, Any], seed: int
+) -> RunConfig:
+    return RunConfig(
+        model=config.model,
+        data=data,
+        strategy=_resolved_strategy(config, data, spec),
+        rounds=config.rounds,
+        recipe=config.recipe or _recipe(data),
+        scoring=config.scoring,
+        prompt=config.prompt,
+        seed=seed,
+        measure=config.measure,
+        accelerator=config.accelerator,
+        save_model=False,
+    )
+
+
+def _recipe(data: DataConfig) -> RecipeConfig:
+    if data.preset is None:
+        raise ConfigError(
+            "recipe: expected learning_rate, epochs and batch_size, tuned for the baseline on this "
+            "data; received nothing. (Only the built-in presets bring a tuned recipe.)"
+        )
+    return replace(RecipeConfig(), **tuning(data.preset)["recipe"]["chosen"])
+
+
+def _resolved_strategy(
+    config: StudyConfig, data: DataConfig, spec: str | dict[str, Any]
+) -> str | dict[str, Any]:
+    if spec != FROM_PRESET:
+        return spec
+    if data.preset is None:
+        raise ConfigError(
+            f"strategies: '{FROM_PRESET}' stands for the oracle of a built-in preset; "
+            f"{data.source} has none."
+        )
+    preset = get_preset(data.preset)
+    targets = oracle_targets(
+        tuning(data.preset)["oracle"]["curves"],
+        preset.pool_mass,
+        preset.test_mass,
+        config.rounds.budgets,
+    )
+    return {"name": "oracle", "targets": targets}

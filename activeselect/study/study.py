@@ -1,0 +1,112 @@
+"""A study: strategies x seeds x budgets in worker processes, then one honest comparison."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+from rich.console import Console
+
+from activeselect.config import StudyConfig, differences, to_plain
+from activeselect.errors import StoreError, StudyError
+from activeselect.files import read_json, write_json
+from activeselect.study.cell import finished, run_cell
+from activeselect.study.collect import collect
+from activeselect.study.display import StudyDisplay
+from activeselect.study.plan import Cell, plan
+from activeselect.study.report import write_report
+
+
+class Study:
+    """Compares strategies with paired seeds at equal budgets.
+
+    Example::
+
+        study = Study(StudyConfig(data=(DataConfig("skills:mixed"),), seeds=(0, 1, 2)))
+        results = study.run(Path("studies/first"))
+        print(*results["verdicts"], sep="\\n")
+
+    Args:
+        config: all settings.
+    """
+
+    def __init__(self, config: StudyConfig) -> None:
+        self.config = config
+        self.cells = plan(config)
+
+    def run(self, out: Path, *, console: Console | None = None) -> dict[str, Any]:
+        """Run what is not finished yet, and write results, figures and report into ``out``.
+
+        Args:
+            out: folder of the study; a repeated call continues, more seeds or strategies extend it.
+            console: where progress is shown; default: nowhere.
+
+        Returns:
+            The content of ``results.json``.
+
+        Raises:
+            StoreError: if ``out`` holds a study whose finished cells have other settings.
+            StudyError: if cells failed (the others are run and kept).
+        """
+        console = console or Console(quiet=True)
+        self._claim(out)
+        errors = run_cells(self.cells, out, workers=self.config.workers, console=console)
+        done = [cell for cell in self.cells if finished(cell, out)]
+        if not done:
+            raise StudyError(f"All {len(errors)} runs failed; the first: {errors[0]}")
+        results = collect(self.config, done, out)
+        write_json(out / "results.json", results)
+        write_report(results, out)
+        if errors:
+            raise StudyError(
+                f"{len(errors)} of {len(self.cells)} runs failed, the first: {errors[0]}. The "
+                "report covers the others; the same command tries again."
+            )
+        return results
+
+    def _claim(self, out: Path) -> None:
+        """Refuse a folder whose finished cells were run with other settings."""
+        for cell in self.cells:
+            stored = out / cell.folder / "config.json"
+            if stored.exists():
+                changed = differences(read_json(stored), to_plain(cell.config))
+                if changed:
+                    raise StoreError(
+                        f"{out} holds a study with other settings ({'; '.join(changed[:5])}). "
+                        "Use a new folder, or the same settings to continue."
+                    )
+        write_json(out / "study.json", to_plain(self.config))
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    out: Path,
+    *,
+    workers: int,
+    console: Console,
+    display: Callable[..., StudyDisplay] = StudyDisplay,
+) -> list[str]:
+    """Run the unfinished cells in worker processes; returns what went wrong, one line each."""
+    todo = [cell for cell in cells if not finished(cell, out)]
+    count = min(workers or os.cpu_count() or 1, max(len(todo), 1))
+    errors: list[str] = []
+    if not todo:
+        return errors
+    with display(cells, out, console) as shown:
+        runs = Parallel(n_jobs=count, return_as="generator_unordered")(
+            delayed(_run_numbered)(number, cell, out)
+            for number, cell in enumerate(todo)
+        )
+        for number, error in runs:
+            shown.cell_done(todo[number], error)
+            if error is not None:
+                cell = todo[number]
+                errors.append(f"{cell.dataset} · {cell.strategy} · seed {cell.seed}: {error}")
+    return errors
+
+
+def _run_numbered(number: int, cell: Cell, out: Path) -> tuple[int, str | None]:
+    return number, run_cell(cell, out)

@@ -1,0 +1,116 @@
+"""The run folder: what is in it, who it belongs to, and where a stopped run continues.
+
+::
+
+    config.json        the resolved config
+    environment.json   versions and machine
+    scores/            one Parquet file per scored round
+    logs/, metrics.csv Lightning's CSV logs, per stage and merged
+    checkpoints/       state of the stage that is running
+    state.json         what the finished stages left
+    result.json        the result, once the run is complete
+    predictions/       right or wrong for each test problem, one Parquet file per stage
+    model/             the fine-tuned model, as save_pretrained writes it
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from activeselect.config import RunConfig, differences, to_plain
+from activeselect.environment import environment
+from activeselect.errors import StoreError
+from activeselect.files import read_json, write_json, write_text
+
+
+@dataclass
+class RunState:
+    """What finished stages leave for the next one; plain numbers and lists only."""
+
+    stage: int = 0
+    rounds: int = 0
+    train: list[int] = field(default_factory=list)
+    cost: dict[str, float] = field(default_factory=dict)
+    strategy: dict[str, Any] = field(default_factory=dict)
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+class RunFolder:
+    """Paths and bookkeeping of one run.
+
+    Raises:
+        StoreError: if the folder holds a run with other settings; the differences are named.
+    """
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path = Path(path)
+        plain = to_plain(config)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.file("config.json").exists():
+            changed = differences(read_json(self.file("config.json")), plain)
+            if changed:
+                raise StoreError(
+                    f"{self.path} holds a run with other settings ({'; '.join(changed[:5])}). "
+                    "Use a new folder, or the same settings to continue."
+                )
+        else:
+            write_json(self.file("environment.json"), environment())
+            write_json(self.file("config.json"), plain)
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def checkpoint(self, stage: int) -> Path:
+        return self.path / "checkpoints" / f"stage-{stage}.ckpt"
+
+    def predictions(self, stage: int) -> Path:
+        return self.path / "predictions" / f"stage-{stage}.parquet"
+
+    def load_state(self) -> RunState:
+        file = self.file("state.json")
+        return RunState(**read_json(file)) if file.exists() else RunState()
+
+    def save_state(self, state: RunState) -> None:
+        write_json(self.file("state.json"), asdict(state))
+
+    def log_version(self, stage: int) -> str:
+        """A log folder of its own for each start of a stage, so that a resume erases nothing."""
+        number = len(list(self.file("logs").glob(f"stage-{stage}.*")))
+        return f"stage-{stage}.{number}"
+
+    def merge_logs(self) -> None:
+        """Rewrite ``metrics.csv`` from the logs of all stages; a resumed epoch counts once."""
+        rows: dict[tuple[int, int], dict[str, str]] = {}
+        names: list[str] = []
+        for file in sorted(self.file("logs").glob("stage-*/metrics.csv"), key=_start_order):
+            stage = _start_order(file)[0]
+            with file.open(newline="", encoding="utf-8") as handle:
+                for row in csv.DictReader(handle):
+                    kept = {name: value for name, value in row.items() if value != ""}
+                    rows.setdefault((stage, int(row["epoch"])), {}).update(kept)
+                    names += [name for name in row if name not in names]
+        if not rows:
+            return
+        header = ["stage", *sorted(names)]
+        lines = [",".join(header)]
+        for (stage, _), row in sorted(rows.items()):
+            lines.append(",".join([str(stage), *(row.get(name, "") for name in header[1:])]))
+        write_text(self.file("metrics.csv"), "\n".join(lines) + "\n")
+
+    def replace_folder(self, name: str, write: Any) -> None:
+        """Let ``write(folder)`` fill a folder, then put it in place of the old one."""
+        target, temporary = self.file(name), self.file(f".{name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write(temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+
+
+def _start_order(file: Path) -> tuple[int, int]:
+    stage, start = file.parent.name.removeprefix("stage-").split(".")
+    return int(stage), int(start)

@@ -1,0 +1,1 @@
+"""The YAML files that ``--config NAME`` finds; installed as ``activeselect.configs``."""

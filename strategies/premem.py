@@ -1,0 +1,45 @@
+"""Priority to what the model has not understood: the paper's rule."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from activeselect.selection.strategy import Selection, SelectionContext, Strategy, choose
+
+
+class PreMemorization(Strategy):
+    """Prefer examples (or new ones near them) of low pre-memorization accuracy.
+
+    Prefers: examples whose premem is at most ``threshold``, all alike; the others get ``floor``
+        times that weight. An example that was never scored counts as not understood.
+    Helps: when the model masters much of the data already and the rest can be learned.
+    Hurts: on data with wrong or unlearnable answers, whose premem stays low for ever; it then
+        buys noise.
+    Costs: sampled completions of the train examples, several times per training run.
+    Source: Kang et al., arXiv 2411.07681, section on data curation.
+
+    Args:
+        threshold: highest premem that still counts as not understood, in [0, 1].
+        floor: weight of the understood examples relative to the others, in [0, 1].
+    """
+
+    name: ClassVar[str] = "premem"
+    requires: ClassVar[tuple[str, ...]] = ("premem",)
+    citation: ClassVar[str] = "arXiv:2411.07681"
+
+    def __init__(self, threshold: float = 0.6, floor: float = 0.0) -> None:
+        if not 0 <= threshold <= 1 or not 0 <= floor <= 1:
+            raise ValueError(
+                f"threshold and floor must lie in [0, 1]; received {threshold} and {floor}"
+            )
+        self.threshold = threshold
+        self.floor = floor
+
+    def select(
+        self, context: SelectionContext, budget: int, rng: np.random.Generator
+    ) -> Selection:
+        premem = context.latest("premem")[context.train]
+        understood = premem > self.threshold  # False where premem is NaN
+        return choose(context, np.where(understood, self.floor, 1.0), budget, rng)
