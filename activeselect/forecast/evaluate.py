@@ -94,7 +94,7 @@ def stack(
     """Return features ``[n, d]``, accuracies ``[n]`` and runs ``[n]`` of tested checkpoints."""
     X = np.concatenate([columns(run)[labelled(run)] for run in runs])
     y = np.concatenate([run.test_accuracy[labelled(run)] for run in runs])
-    names = [f"{run.dataset}/{run.name}" for run in runs]
+    names = [run.group for run in runs]
     return X, y, np.repeat(names, [int(labelled(run).sum()) for run in runs])
 
 
@@ -133,7 +133,7 @@ def hold_out(
     Raises:
         DataError: if a run is in both.
     """
-    both = {run.name for run in runs} & {run.name for run in judged}
+    both = {run.group for run in runs} & {run.group for run in judged}
     if both:
         raise DataError(
             f"expected different runs to fit on and to judge, run '{min(both)}' is in both; "
@@ -212,7 +212,7 @@ def evaluation(
     result = run_protocol(forecast_features, "auto")
     target = runs if judged is None else judged
     taus = {
-        run.name: SETTINGS[result.column[f"{run.dataset}/{run.name}"]].tau(run_scale(run.mean_nll))
+        run.name: SETTINGS[result.column[run.group]].tau(run_scale(run.mean_nll))
         for run in target
         if labelled(run).any()
     }

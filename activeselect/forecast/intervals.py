@@ -56,9 +56,9 @@ def half_width(scores: Sequence[Sequence[float]], level: float) -> float:
         ValueError: with fewer than two runs.
 
     Source:
-        Barber, Candes, Ramdas, Tibshirani (2021), "Predictive inference with the jackknife+"
-        (cross-conformal form); Dunn, Wasserman, Ramdas (2022), "Distribution-free prediction sets
-        for two-layer hierarchical models", on why the run is the unit.
+        Vovk (2015), "Cross-conformal predictors"; Dunn, Wasserman, Ramdas (2022),
+        "Distribution-free prediction sets for two-layer hierarchical models", on why the run is the
+        unit.
 
     Example:
         >>> half_width([[0.01, 0.02]] * 5, level=0.9)

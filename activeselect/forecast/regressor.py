@@ -25,6 +25,7 @@ FloatArray = NDArray[np.float64]
 
 FORMAT = "activeselect-forecast"
 FORMAT_VERSION = 1
+MAX_LOTS = 50
 
 
 class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -43,14 +44,14 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         column_: index of the chosen column.
         calibration_: the calibration used.
         slope_, intercept_: of the calibrated line.
-        group_columns_, group_slopes_, group_intercepts_: the same, fitted without each group.
+        group_columns_: the column chosen without each group: how stable the choice is.
         scores_: held-out absolute errors over their scale, one list per group.
-        n_groups_: number of groups (runs).
+        n_groups_: number of groups (runs), or of lots.
         n_features_in_: number of columns.
 
     Source:
-        Intervals: Barber, Candes, Ramdas, Tibshirani (2021), "Predictive inference with the
-        jackknife+", with whole groups left out; see `activeselect.forecast.intervals`.
+        Intervals: Vovk (2015), "Cross-conformal predictors", with whole groups left out; see
+        `activeselect.forecast.intervals`.
 
     Example:
         >>> x = np.linspace(0.1, 0.6, 12)
@@ -74,7 +75,8 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         Args:
             X: features, ``[n, d]``.
             y: test accuracy, ``[n]``.
-            groups: the run of each row, ``[n]``; without it every row is its own group.
+            groups: the run of each row, ``[n]``; without it every row is its own group. More than
+                50 groups are held out in 50 lots.
 
         Returns:
             self.
@@ -96,8 +98,6 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         self.n_groups_ = int(sums.count.shape[0])
         without = [choose(sums.drop(g), allowed) for g in range(self.n_groups_)]
         self.group_columns_ = [choice.column for choice in without]
-        self.group_slopes_ = [choice.slope for choice in without]
-        self.group_intercepts_ = [choice.intercept for choice in without]
         self.in_unit_interval_ = bool(np.all((actual >= 0) & (actual <= 1)))
         self.scores_ = []
         for g, choice in enumerate(without):
@@ -197,7 +197,7 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
             raise ValueError(
                 f"expected at least 2 groups (runs), received 1 (n_samples = {n}); record more runs"
             )
-        return np.asarray(code, dtype=np.int64)
+        return np.asarray(code, dtype=np.int64) % MAX_LOTS
 
 
 _STATE = (
@@ -206,8 +206,6 @@ _STATE = (
     "slope_",
     "intercept_",
     "group_columns_",
-    "group_slopes_",
-    "group_intercepts_",
     "in_unit_interval_",
     "scores_",
     "n_groups_",

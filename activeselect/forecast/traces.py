@@ -16,6 +16,8 @@ from activeselect.forecast.trace_format import CHECKPOINTS_SCHEMA, EXAMPLES_SCHE
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+STAGE_MARK = "#stage-"
+
 
 @dataclass(frozen=True)
 class RunTrace:
@@ -50,6 +52,11 @@ class RunTrace:
     test_accuracy: FloatArray
     test_examples: IntArray
     test_samples: IntArray
+
+    @property
+    def group(self) -> str:
+        """What is left out together: the dataset and run, without the stage of a staged run."""
+        return f"{self.dataset}/{self.name.split(STAGE_MARK)[0]}"
 
 
 def datasets_in(folder: Path) -> list[str]:
@@ -94,7 +101,20 @@ def read_traces(folder: Path, dataset: str) -> list[RunTrace]:
         raise DataError(f"{folder}: no dataset '{dataset}'. {did_you_mean(dataset, known)}")
     examples = read_table(folder / f"{dataset}_examples.parquet", EXAMPLES_SCHEMA, {"n_tokens"})
     checkpoints = read_table(folder / f"{dataset}_checkpoints.parquet", CHECKPOINTS_SCHEMA)
-    label = folder / dataset
+    return runs_of(examples, checkpoints, str(folder / dataset))
+
+
+def runs_of(examples: pa.Table, checkpoints: pa.Table, label: str) -> list[RunTrace]:
+    """Return the runs that two tables in the trace format describe, sorted by name.
+
+    Args:
+        examples: the example table.
+        checkpoints: the checkpoint table.
+        label: what to call the tables in an error.
+
+    Raises:
+        DataError: if the two tables do not fit together.
+    """
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in checkpoints.to_pylist():
         rows.setdefault(row["run"], []).append(row)
@@ -154,7 +174,7 @@ def _strings(column: pa.ChunkedArray) -> NDArray[np.str_]:
 
 
 def _assemble(
-    name: str, table: _Columns, rows: IntArray, checkpoints: list[dict[str, Any]], label: Path
+    name: str, table: _Columns, rows: IntArray, checkpoints: list[dict[str, Any]], label: str
 ) -> RunTrace:
     checkpoints = sorted(checkpoints, key=lambda row: int(row["step"]))
     steps = np.array([row["step"] for row in checkpoints], dtype=np.int64)

@@ -1,0 +1,145 @@
+"""Import of the run folders that `activeselect train` writes.
+
+A stage (one train-set size, trained from the start model) becomes one recorded run named
+``FOLDER#stage-K``; stages of one folder stay together when runs are left out. Test accuracy is
+known after a stage's last round, so that is the checkpoint which has one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from activeselect.errors import DataError
+from activeselect.forecast.traces import STAGE_MARK
+
+_ROUND = re.compile(r"round-(\d+)\.parquet")
+_UNFINISHED: dict[str, Any] = {
+    "config": {"recipe": {"batch_size": 1, "learning_rate": math.nan}, "data": {"source": "run"}},
+    "curve": [],
+}
+_NEEDED = ("index", "stage", "epoch", "correct", "mean_nll")
+
+
+def run_folders(source: Path) -> list[Path]:
+    """Return ``source`` or the folders below it that hold scores of a run, sorted."""
+    return sorted({path.parent for path in source.rglob("scores") if path.is_dir()})
+
+
+def run_tables(folder: Path, name: str, finished: bool = True) -> tuple[str, pa.Table, pa.Table]:
+    """Read one run folder.
+
+    Args:
+        folder: a run folder, with ``scores/`` and ``result.json``.
+        name: the run's name in the traces.
+        finished: whether ``result.json`` has to be there; without it no test accuracy is known.
+
+    Returns:
+        The dataset's name, the example table and the checkpoint table.
+
+    Raises:
+        DataError: if a file is missing or damaged, or the run did not measure what is needed.
+    """
+    result = _result(folder / "result.json") if finished else _UNFINISHED
+    recipe = result["config"]["recipe"]
+    dataset = re.sub(r"[^\w.-]+", "-", str(result["config"]["data"]["source"])).strip("-")
+    curve = {int(entry["stage"]): entry for entry in result["curve"]}
+    last: dict[int, int] = {}
+    rounds = []
+    for path in sorted((folder / "scores").iterdir()):
+        match = _ROUND.fullmatch(path.name)
+        table = round_table(path) if match else None
+        if match and table is not None and table.num_rows:
+            stage = int(table["stage"][0].as_py())
+            last[stage] = int(match[1])
+            rounds.append((int(match[1]), stage, table))
+    if not rounds:
+        raise DataError(f"{folder}: expected scored rounds in scores/, found none; train it first")
+    examples, checkpoints = [], []
+    for number, stage, table in rounds:
+        entry = curve.get(stage, {})
+        budget = int(entry.get("budget") or table.num_rows)
+        epoch = int(table["epoch"][0].as_py())
+        # Unfinished runs have no budget yet; the order of the rounds is all that matters then.
+        steps = math.ceil(budget / int(recipe["batch_size"])) if entry else 1
+        tested = number == last[stage] and entry.get("test_accuracy") is not None
+        key = {
+            "run": f"{name}{STAGE_MARK}{stage}",
+            "step": epoch * steps,
+            "epoch": epoch,
+        }
+        examples.append(_examples(table, key))
+        checkpoints.append(
+            {
+                **key,
+                "dataset": dataset,
+                "train_size": budget,
+                "learning_rate": float(recipe["learning_rate"]),
+                "test_accuracy": float(entry["test_accuracy"]) if tested else None,
+                "test_examples": int(entry.get("test_examples", 0)) if tested else 0,
+                "test_samples": 1 if tested else 0,
+            }
+        )
+    return dataset, pa.concat_tables(examples), pa.Table.from_pylist(checkpoints)
+
+
+def round_table(path: Path) -> pa.Table:
+    """Read one scored round.
+
+    Raises:
+        DataError: if the file is damaged, or lacks a column that the forecast needs.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: expected a readable Parquet file ({str(error).splitlines()[0]}); "
+            "the run may still be writing, or the file was cut off"
+        ) from error
+    missing = [column for column in _NEEDED if column not in table.column_names]
+    if missing:
+        raise DataError(
+            f"{path}: expected the columns {', '.join(_NEEDED)}; missing {', '.join(missing)}; "
+            "train with `measure: [accuracy, mean_nll]`"
+        )
+    return table
+
+
+def _examples(table: pa.Table, key: dict[str, Any]) -> pa.Table:
+    count = table.num_rows
+    tokens = "n_tokens" in table.column_names
+    return pa.table(
+        {
+            "run": pa.array([key["run"]] * count, pa.string()),
+            "step": pa.array([key["step"]] * count, pa.int64()),
+            "epoch": pa.array([key["epoch"]] * count, pa.int64()),
+            "example_id": table["index"],
+            "mean_nll": table["mean_nll"].cast(pa.float32()),
+            "n_tokens": table["n_tokens"] if tokens else pa.nulls(count, pa.int32()),
+            "outcomes": table["correct"],
+        }
+    )
+
+
+def _result(path: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        entries = (result["config"]["recipe"]["batch_size"], result["config"]["data"]["source"])
+        if not isinstance(result["curve"], list) or None in entries:
+            raise KeyError("curve")
+    except FileNotFoundError:
+        raise DataError(
+            f"{path}: expected the result of a finished run, found none; finish the run first"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: expected a run's result with config and curve, it is damaged ({error}); "
+            "run it again"
+        ) from None
+    return result
