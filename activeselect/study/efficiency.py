@@ -20,7 +20,7 @@ from activeselect.study.curves import (
     overall_log_ratio,
 )
 from activeselect.study.resampling import RESAMPLES, interval, means, resample
-from activeselect.study.verdicts import efficiency_verdict, share_verdict
+from activeselect.study.verdicts import efficiency_verdict, share_verdict, whole_curve_verdict
 
 Row = dict[str, Any]
 
@@ -81,8 +81,10 @@ def analyse(
     gain: list[Row] = []
     share: list[Row] = []
     for name in others:
-        efficiency += _efficiency_rows(curves, drawn, name, baseline, level)
+        rows = _efficiency_rows(curves, drawn, name, baseline, level)
         gain.append(_gain_row(curves, drawn, name, baseline, level))
+        rows[-1]["verdict"] = whole_curve_verdict(rows[-1], gain[-1])
+        efficiency += rows
         if oracle is not None and name != oracle:
             share.append(_share_row(curves, drawn, name, baseline, oracle, level))
     verdicts = [row["verdict"] for row in efficiency if row["budget"] is None]

@@ -55,6 +55,46 @@ def efficiency_verdict(row: Mapping[str, Any]) -> str:
     )
 
 
+def whole_curve_verdict(row: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
+    """One sentence on a whole comparison: data saved, and accuracy gained on the way.
+
+    The two areas between the curves, horizontal and vertical, are unsure in different places:
+    where curves are flat a small difference in accuracy is a large one in data. So a clear
+    difference in accuracy is said even where the ratio is not clear.
+
+    Args:
+        row: the efficiency row with ``budget`` None.
+        gain: the row of the mean accuracy gain of the same strategy.
+
+    Example:
+        >>> row = dict(strategy="premem", baseline="random", cost="unique_examples", budget=None,
+        ...     ratio=0.62, low=0.4, high=1.1, level=0.95, censored=None, seeds=5)
+        >>> text = whole_curve_verdict(row, dict(gain=-0.041, low=-0.06, high=-0.02))
+        >>> text.split("; ")[0]  # doctest: +ELLIPSIS
+        'premem is 4.1 points less accurate than random over the whole curve (95% interval 2.0 to...
+        >>> text.split("; ")[1]
+        'how much more data it needs is not clear (ratio 0.6, interval 0.4-1.1).'
+    """
+    sentence = efficiency_verdict(row)
+    if gain["low"] is None or gain["low"] <= 0 <= gain["high"]:
+        return sentence
+    better = gain["gain"] > 0
+    points = abs(100 * gain["gain"])
+    span = sorted(abs(100 * gain[end]) for end in ("low", "high"))
+    between = f"{span[0]:.1f} to {span[1]:.1f}"
+    if evidence_of(row) == "none":
+        return (
+            f"{row['strategy']} is {points:.1f} points {'more' if better else 'less'} accurate "
+            f"than {row['baseline']} {_place(row)} ({row['level']:.0%} interval {between}, "
+            f"{_seeds(row)}); how much {'less' if better else 'more'} data it needs is not clear "
+            f"(ratio {ratio_text(row)}, interval {range_text(row['low'], row['high'])})."
+        )
+    if better != (evidence_of(row) == "better"):
+        return sentence
+    change = f"{points:.1f} points {'higher' if better else 'lower'} ({between})"
+    return f"{sentence[:-1]}; its mean accuracy is {change}."
+
+
 def share_verdict(row: Mapping[str, Any], oracle: str) -> str:
     """One sentence on the share of the oracle's gain.
 
@@ -66,6 +106,11 @@ def share_verdict(row: Mapping[str, Any], oracle: str) -> str:
     """
     if row["share"] is None:
         return f"Share of the gain of {oracle} that {row['strategy']} reaches: {row['note']}."
+    if row["share"] < 0:
+        return (
+            f"{row['strategy']} loses where {oracle} gains: {row['share']:.0%} of its gain "
+            f"({row['level']:.0%} interval {row['low']:.0%} to {row['high']:.0%}, {_seeds(row)})."
+        )
     return (
         f"{row['strategy']} reaches {row['share']:.0%} of the gain of {oracle} "
         f"({row['level']:.0%} interval {row['low']:.0%} to {row['high']:.0%}, {_seeds(row)})."
@@ -95,6 +140,20 @@ def ratio_text(row: Mapping[str, Any]) -> str:
         return {"above": "above the range", "below": "below the range"}.get(row["censored"], "?")
     sign = {"above": ">", "below": "<"}.get(row.get("censored") or "", "")
     return f"{sign}{row['ratio']:.{_digits(row['ratio'])}f}"
+
+
+def ratio_with_interval(row: Mapping[str, Any]) -> str:
+    """Ratio and interval for a table; at the end of the range only the side is known.
+
+    Example:
+        >>> ratio_with_interval(dict(ratio=1.42, low=1.2, high=1.71, censored=None))
+        '1.4x (1.2-1.7)'
+    """
+    if row.get("censored") and (row["ratio"] is None or abs(row["ratio"] - 1) < 0.005):
+        return f"{'>' if row['censored'] == 'above' else '<'}1x, beyond range"
+    if evidence_of(row) == "unknown":
+        return f"{ratio_text(row)}x"
+    return f"{ratio_text(row)}x ({range_text(row['low'], row['high'])})"
 
 
 def interval_text(row: Mapping[str, Any], *, inverse: bool = False) -> str:

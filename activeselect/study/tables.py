@@ -1,0 +1,176 @@
+"""The study's numbers as tables: for the terminal, Markdown, CSV and the report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from activeselect.study.figures import summarise
+from activeselect.study.verdicts import evidence_of, ratio_with_interval
+
+Results = Mapping[str, Any]
+CURVE_COLUMNS = (
+    "preset",
+    "strategy",
+    "seed",
+    "budget",
+    "unique_examples",
+    "samples_seen",
+    "test_accuracy",
+    "test_examples",
+)
+
+
+def preset_names(results: Results) -> list[str]:
+    """The presets (or datasets) of a study in the order in which they were run."""
+    named = results.get("presets") or results.get("datasets")
+    if named:
+        return [str(name) for name in named]
+    return list(dict.fromkeys(str(row.get("preset", "")) for row in results.get("curves", [])))
+
+
+def rows_of(results: Results, key: str, preset: str) -> list[dict[str, Any]]:
+    """The rows of one table that belong to a preset; none where the table is missing."""
+    return [row for row in results.get(key) or [] if str(row.get("preset", "")) == preset]
+
+
+def baseline_of(results: Results) -> str:
+    """The strategy that the others are compared with."""
+    return next((str(row["baseline"]) for row in results.get("efficiency") or []), "random")
+
+
+def comparison(results: Results, preset: str) -> tuple[list[Any], list[dict[str, Any]]]:
+    """Budgets, and one line per strategy: accuracy and ratio at every budget.
+
+    Returns:
+        The budgets, and dicts ``strategy, overall, cells``; each cell is a dict ``accuracy,
+        ratio, evidence`` of strings (empty where nothing was measured).
+    """
+    summary = summarise(rows_of(results, "curves", preset))
+    ratios = {
+        (row["strategy"], row.get("budget")): row for row in rows_of(results, "efficiency", preset)
+    }
+    budgets = sorted({point["budget"] for points in summary.values() for point in points})
+    lines = []
+    for name, points in summary.items():
+        measured = {point["budget"]: point for point in points}
+        cells = [_cell(measured.get(b), ratios.get((name, b))) for b in budgets]
+        overall = _cell(None, ratios.get((name, None)))
+        lines.append({"strategy": name, "cells": cells, "overall": overall})
+    return budgets, lines
+
+
+def _cell(point: Mapping[str, Any] | None, row: Mapping[str, Any] | None) -> dict[str, str]:
+    accuracy = ""
+    if point is not None:
+        accuracy = f"{point['mean']:.3f}"
+        if point["half"] == point["half"]:  # NaN with one seed
+            accuracy += f" ± {point['half']:.3f}"
+    if row is None or row["ratio"] is None:
+        return {"accuracy": accuracy, "ratio": "", "evidence": "none"}
+    ratio = ratio_with_interval(row)
+    return {"accuracy": accuracy, "ratio": ratio, "evidence": evidence_of(row)}
+
+
+def results_table(results: Results) -> Table:
+    """The table that ends a study in the terminal.
+
+    One line per strategy, one column per budget: mean test accuracy with its 95% interval over
+    seeds, and below it the data-efficiency ratio with its interval. Green and red mark intervals
+    that exclude 1.
+    """
+    presets = preset_names(results)
+    budgets = sorted({row["budget"] for row in results.get("curves") or []})
+    table = Table(
+        title="Test accuracy, and how much less data it took than " + baseline_of(results),
+        caption="95% intervals over seeds; a ratio counts only where its interval excludes 1",
+    )
+    if len(presets) > 1:
+        table.add_column("dataset", style="bold")
+    table.add_column("strategy", no_wrap=True)
+    for budget in budgets:
+        table.add_column(f"{budget:,g}", justify="right")
+    table.add_column("whole curve", justify="right")
+    for preset in presets:
+        own_budgets, lines = comparison(results, preset)
+        for i, line in enumerate(lines):
+            cells = dict(zip(own_budgets, line["cells"], strict=True))
+            shown = [_terminal(cells[b]) if b in cells else Text() for b in budgets]
+            head = [Text(preset if i == 0 else "")] if len(presets) > 1 else []
+            row = [*head, Text(line["strategy"]), *shown, _terminal(line["overall"])]
+            table.add_row(*row, end_section=i == len(lines) - 1)
+    return table
+
+
+def _terminal(cell: Mapping[str, str]) -> Text:
+    colour = {"better": "green", "worse": "red"}.get(cell["evidence"], "dim")
+    text = Text(cell["accuracy"])
+    if cell["ratio"]:
+        text.append("\n" if cell["accuracy"] else "")
+        text.append(cell["ratio"], style=colour)
+    return text
+
+
+def curves_csv(results: Results) -> str:
+    """All measured points as CSV text, one line per run and budget."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, CURVE_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in results.get("curves") or []:
+        writer.writerow({key: row.get(key, "") for key in CURVE_COLUMNS})
+    return buffer.getvalue()
+
+
+def markdown(results: Results, headline: str) -> str:
+    """The study on one page of Markdown, with the pictures beside it."""
+    parts = ["# Study", headline, *(f"- {escaped(v)}" for v in results.get("verdicts") or [])]
+    parts[2:] = ["\n".join(parts[2:])] if len(parts) > 2 else []
+    for preset in preset_names(results):
+        parts += [f"## {escaped(preset)}", _markdown_table(results, preset)]
+        parts.append(f"![Learning curves of {escaped(preset)}](figures/{slug(preset)}-curves.svg)")
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(results: Results, preset: str) -> str:
+    budgets, lines = comparison(results, preset)
+    head = ["strategy", *(f"{b:,g}" for b in budgets), "whole curve"]
+    rows = [head, ["---"] * len(head)]
+    for line in lines:
+        cells = [" ".join(filter(None, (c["accuracy"], c["ratio"]))) for c in line["cells"]]
+        rows.append([escaped(line["strategy"]), *cells, line["overall"]["ratio"]])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is, whatever a dataset or strategy is called."""
+    for character in "\\`*_[]<>|":
+        text = text.replace(character, "\\" + character)
+    return text.replace("\n", " ")
+
+
+def slug(name: str) -> str:
+    """A name that is safe as a file name and as an id in a page.
+
+    Example:
+        >>> slug("my data/v2")
+        'my-data-v2'
+    """
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name) or "data"
+
+
+def share_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The oracle-share table in words."""
+    lines = []
+    for row in rows:
+        value = "not defined" if row["share"] is None else f"{row['share']:.0%}"
+        between = "" if row.get("low") is None else f"{row['low']:.0%} to {row['high']:.0%}"
+        note = row.get("note") or ""
+        lines.append(
+            {"strategy": row["strategy"], "share": value, "interval": between, "note": note}
+        )
+    return lines

@@ -1,0 +1,229 @@
+"""The report: complete, self-contained, escaped, and honest when parts are missing."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from activeselect.study.report import headline_of, json_for_script, results_table, write_report
+from activeselect.study.tables import escaped
+
+VOID = {"meta", "br", "input", "link", "img", "hr", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """Collects tags, ids and the text of scripts; fails on tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+        if tag not in VOID and tag != "option":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID and tag != "option":
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+
+
+@pytest.fixture(scope="module")
+def written(results: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study")
+    assert write_report(results, out) == out / "report.html"
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> str:
+    return (written / "report.html").read_text(encoding="utf-8")
+
+
+def small(results: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The same study on one preset, which renders quickly."""
+    one: dict[str, Any] = copy.deepcopy(results) | {"presets": ["mixed"], **changes}
+    return one
+
+
+def test_writes_every_form(written: Path) -> None:
+    names = {path.name for path in written.iterdir()}
+    assert names == {"report.html", "report.md", "curves.csv", "figures"}
+    figures = {path.name for path in (written / "figures").iterdir()}
+    kinds = ("curves", "efficiency", "cost", "forecast")
+    presets = ("mixed", "even", "trap")
+    assert figures == {f"{p}-{k}.{e}" for p in presets for k in kinds for e in ("svg", "png")}
+
+
+def test_headline_has_an_interval_and_comes_first(results: dict[str, Any], page: str) -> None:
+    headline = headline_of(results)
+    assert headline.startswith("On mixed: premem needs 1.")
+    assert "95% interval" in headline
+    assert f"<h1>{headline}</h1>" in page
+
+
+def test_needs_no_network(page: str) -> None:
+    assert "@import" not in page
+    for tag, attributes in Page(page).tags:
+        for name in ("src", "href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith("#"), (tag, name, value)
+    for url in re.findall(r"(?:https?:)?//[\w.-]+\.\w+", page):
+        assert url in {"http://www.w3.org"}, url  # the names of XML namespaces, never fetched
+    for url in re.findall(r"url\(([^)]*)\)", page):
+        assert url.startswith("#")
+
+
+def test_tags_nest_and_ids_are_unique(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.open == []
+    ids = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = {a["href"] for _, a in parsed.tags if (a.get("href") or "").startswith("#")}
+    assert {str(t)[1:] for t in targets} <= set(ids)
+
+
+def test_dataset_text_is_escaped_everywhere(page: str) -> None:
+    parsed = Page(page)
+    assert len(parsed.scripts) == 2  # the data and the filter: none from a question
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    assert "<i>trap</i>" not in page
+    assert "<b>&amp;" not in page
+
+
+def test_embedded_data_is_the_study(results: dict[str, Any], page: str) -> None:
+    embedded = json.loads(Page(page).scripts[0])
+    assert embedded["curves"] == results["curves"]
+    assert embedded["config"]["note"] == results["config"]["note"]
+
+
+def test_script_json_survives_hostile_text_and_nan() -> None:
+    hostile = {"q": "</script><!--\u2028'&", "x": [float("nan"), float("inf"), 1.5]}
+    text = str(json_for_script(hostile))
+    assert not set("<>&'\u2028") & set(text)
+    assert json.loads(text) == {"q": hostile["q"], "x": [None, None, 1.5]}
+
+
+def test_pictures_are_described(page: str) -> None:
+    pictures = [a for tag, a in Page(page).tags if tag == "svg"]
+    assert len(pictures) == 12
+    assert all(a.get("role") == "img" and a.get("aria-label") for a in pictures)
+
+
+def test_csv_holds_every_point(results: dict[str, Any], written: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO((written / "curves.csv").read_text())))
+    assert len(rows) == len(results["curves"])
+    first = results["curves"][0]
+    assert float(rows[0]["test_accuracy"]) == first["test_accuracy"]
+
+
+def test_markdown_names_pictures_that_exist(written: Path) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((figures/[^)]*)\)", text):
+        assert (written / target).is_file()
+    assert "| premem | 0.7" in text
+
+
+def test_same_results_same_bytes(results: dict[str, Any], tmp_path: Path) -> None:
+    one = small(results)
+    first, second = (write_report(one, tmp_path / name).parent for name in "ab")
+    for path in first.rglob("*.*"):
+        assert path.read_bytes() == (second / path.relative_to(first)).read_bytes(), path.name
+
+
+def test_too_few_runs_and_missing_parts_are_said(results: dict[str, Any], tmp_path: Path) -> None:
+    one = small(
+        results,
+        forecast={
+            "protocol": None,
+            "r2": None,
+            "mae": None,
+            "tau": None,
+            "n_checkpoints": 0,
+            "points": [],
+            "note": "only two runs",
+        },
+        verdicts=[],
+    )
+    for key in ("oracle_share", "selection", "examples", "cost", "efficiency"):
+        del one[key]
+    page = write_report(one, tmp_path).read_text(encoding="utf-8")
+    assert "No forecast is stated: only two runs" in page
+    assert "Nothing was compared in this study." in page
+    assert 'id="examples"' not in page
+
+
+def test_rows_without_our_extra_fields_are_read(results: dict[str, Any], tmp_path: Path) -> None:
+    """Only the documented fields: what another version or another tool may have written."""
+    fields = "preset strategy baseline cost budget target_accuracy ratio low high level censored"
+    one = small(results)
+    one["efficiency"] = [{k: row[k] for k in fields.split()} for row in one["efficiency"]]
+    page = write_report(one, tmp_path).read_text(encoding="utf-8")
+    assert "premem needs 1." in page
+
+
+def test_one_seed_and_hostile_names(results: dict[str, Any], tmp_path: Path) -> None:
+    one = copy.deepcopy(results) | {"presets": ["<x>/$y$"], "examples": []}
+    one["curves"] = [
+        row | {"preset": "<x>/$y$", "strategy": f"{row['strategy']}$<b>$"}
+        for row in one["curves"]
+        if row["seed"] == 0 and row["preset"] == "mixed"
+    ]
+    one["efficiency"] = one["selection"] = one["cost"] = one["oracle_share"] = []
+    page = write_report(one, tmp_path).read_text(encoding="utf-8")
+    assert Page(page).open == []
+    assert "<x>" not in page
+    assert "premem$&lt;b&gt;$" in page  # as it is, not as mathematics
+
+
+def test_long_lists_of_examples_say_what_is_left_out(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    one = small(results, examples=results["examples"] * 30)
+    page = write_report(one, tmp_path).read_text(encoding="utf-8")
+    assert "The first 500 of 720 are shown." in page
+
+
+def test_other_schema_is_refused(results: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="schema version 1; received 2"):
+        write_report(results | {"schema_version": 2}, tmp_path)
+
+
+def test_nothing_half_written_remains(written: Path) -> None:
+    assert not [path for path in written.rglob("*") if path.name.startswith(".")]
+
+
+def test_terminal_table(results: dict[str, Any]) -> None:
+    console = Console(width=160, file=io.StringIO(), color_system=None)
+    console.print(results_table(results))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "1,200" in text
+    assert re.search(r"1\.\dx \(1\.\d-", text)
+    assert "±" in text
+
+
+def test_markdown_text_is_escaped() -> None:
+    assert escaped("a|b_<c>") == "a\\|b\\_\\<c\\>"
