@@ -66,6 +66,7 @@ def learning_curves(
     figure, axes = new_figure()
     summary = summarise(rows, level)
     styles = strategy_styles(summary, baseline)
+    shade = 0.13 if len(summary) < 5 else 0.06  # many bands would hide each other
     for name, points in summary.items():
         style = styles[name]
         for seed in sorted({row["seed"] for row in rows if row["strategy"] == name}):
@@ -82,7 +83,7 @@ def learning_curves(
         mean = np.array([point["mean"] for point in points])
         half = np.array([point["half"] for point in points])
         axes.fill_between(
-            x, mean - half, mean + half, color=style["color"], alpha=0.13, linewidth=0
+            x, mean - half, mean + half, color=style["color"], alpha=shade, linewidth=0
         )
         axes.plot(x, mean, linewidth=2, markersize=5, markeredgewidth=0, **style)
     set_title(axes, title or "Test accuracy by budget")

@@ -96,7 +96,8 @@ def _forest_row(axes: Axes, row: Row, y: float, color: str) -> None:
     censored = row.get("censored")
     marker = {"above": ">", "below": "<"}.get(censored or "", "D" if whole else "o")
     face = "white" if evidence_of(row) == "none" or censored else color
-    axes.plot([row["ratio"]], [y], marker=marker, markersize=6.5, color=color, markerfacecolor=face)
+    if not (censored and abs(row["ratio"] - 1) < 0.005):  # a bound of 1 is not a value
+        axes.plot(row["ratio"], y, marker, markersize=6.5, color=color, markerfacecolor=face)
     axes.annotate(
         ratio_with_interval(row),
         (1, y),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from activeselect.study.tables import (
     comparison,
     curves_csv,
     markdown,
+    oracle_of,
     preset_names,
     results_table,
     rows_of,
     share_rows,
-    slug,
+    slugs,
 )
 from activeselect.study.verdicts import efficiency_verdict, evidence_of
 
@@ -79,7 +81,7 @@ def headline_of(results: Results) -> str:
     """
     for preset in preset_names(results):
         for row in rows_of(results, "efficiency", preset):
-            if row.get("budget") is None and row["strategy"] != "oracle":
+            if row.get("budget") is None and row["strategy"] != oracle_of(results):
                 clear = evidence_of(row) in ("better", "worse")
                 sentence = efficiency_verdict(row) if clear else row.get("verdict")
                 sentence = sentence or efficiency_verdict(row)
@@ -93,7 +95,7 @@ def figures_of(results: Results) -> dict[str, tuple[Figure, str]]:
     baseline = baseline_of(results)
     forecast = results.get("forecast") or {}
     found: dict[str, tuple[Figure, str]] = {}
-    for preset in preset_names(results):
+    for preset, file in slugs(preset_names(results)).items():
         curves = rows_of(results, "curves", preset)
         points = rows_of(forecast, "points", preset)
         of = f" on {preset}" if preset else ""
@@ -121,7 +123,7 @@ def figures_of(results: Results) -> dict[str, tuple[Figure, str]]:
         }
         for kind, (figure, text) in drawn.items():
             if figure is not None:
-                found[f"{slug(preset)}-{kind}"] = (figure, text)
+                found[f"{file}-{kind}"] = (figure, text)
     return found
 
 
@@ -138,8 +140,11 @@ def render(results: Results, svgs: Mapping[str, str]) -> str:
     return environment.get_template("report.html").render(
         headline=headline_of(results),
         baseline=baseline_of(results),
-        verdicts=list(results.get("verdicts") or []),
-        presets=[_preset(results, name, svgs) for name in preset_names(results)],
+        verdicts=verdicts_by_preset(results),
+        presets=[
+            _preset(results, name, file, svgs)
+            for name, file in slugs(preset_names(results)).items()
+        ],
         forecast=results.get("forecast") or {},
         examples=examples[:MOST_EXAMPLES],
         examples_total=len(examples),
@@ -150,13 +155,28 @@ def render(results: Results, svgs: Mapping[str, str]) -> str:
     )
 
 
-def _preset(results: Results, name: str, svgs: Mapping[str, str]) -> dict[str, Any]:
+def verdicts_by_preset(results: Results) -> list[dict[str, Any]]:
+    """Verdicts with the preset that their first word names ("mixed: ..."), if it names one.
+
+    Example:
+        >>> verdicts_by_preset({"presets": ["mixed"], "verdicts": ["mixed: a.", "b."]})
+        [{'order': 0, 'preset': 'mixed', 'text': 'a.'}, {'order': 1, 'preset': '', 'text': 'b.'}]
+    """
+    names, found = preset_names(results), []
+    for order, verdict in enumerate(results.get("verdicts") or []):
+        head, colon, rest = str(verdict).partition(": ")
+        preset, text = (head, rest) if colon and head in names else ("", str(verdict))
+        found.append({"order": order, "preset": preset, "text": text})
+    return found
+
+
+def _preset(results: Results, name: str, file: str, svgs: Mapping[str, str]) -> dict[str, Any]:
     budgets, lines = comparison(results, name)
     return {
         "name": name,
-        "id": slug(name),
+        "id": f"data-{file}",  # cannot meet the ids of the page itself
         "figures": {
-            kind: Markup(svgs.get(f"{slug(name)}-{kind}", ""))
+            kind: Markup(svgs.get(f"{file}-{kind}", ""))
             for kind in ("curves", "efficiency", "cost", "forecast")
         },
         "budgets": budgets,
@@ -219,4 +239,10 @@ def _choices(examples: list[Any], key: str) -> list[str]:
 
 
 def _pretty(value: Any) -> str:
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str)
+    """Indented JSON with short lists on one line."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str)
+    return re.sub(
+        r"\[\n\s+([^\[\]{}]{1,90}?)\n\s+\]",
+        lambda found: "[" + re.sub(r"\n +", " ", found.group(1)) + "]",
+        text,
+    )

@@ -44,6 +44,13 @@ def baseline_of(results: Results) -> str:
     return next((str(row["baseline"]) for row in results.get("efficiency") or []), "random")
 
 
+def oracle_of(results: Results) -> str:
+    """What the oracle allocation is called in this study."""
+    return next(
+        (str(r["oracle"]) for r in results.get("oracle_share") or [] if r.get("oracle")), "oracle"
+    )
+
+
 def comparison(results: Results, preset: str) -> tuple[list[Any], list[dict[str, Any]]]:
     """Budgets, and one line per strategy: accuracy and ratio at every budget.
 
@@ -130,9 +137,9 @@ def markdown(results: Results, headline: str) -> str:
     """The study on one page of Markdown, with the pictures beside it."""
     parts = ["# Study", headline, *(f"- {escaped(v)}" for v in results.get("verdicts") or [])]
     parts[2:] = ["\n".join(parts[2:])] if len(parts) > 2 else []
-    for preset in preset_names(results):
+    for preset, file in slugs(preset_names(results)).items():
         parts += [f"## {escaped(preset)}", _markdown_table(results, preset)]
-        parts.append(f"![Learning curves of {escaped(preset)}](figures/{slug(preset)}-curves.svg)")
+        parts.append(f"![Learning curves of {escaped(preset)}](figures/{file}-curves.svg)")
     return "\n\n".join(parts) + "\n"
 
 
@@ -161,6 +168,23 @@ def slug(name: str) -> str:
         'my-data-v2'
     """
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name) or "data"
+
+
+def slugs(names: Sequence[str]) -> dict[str, str]:
+    """A file name and id for every preset, different even where the names nearly agree.
+
+    Example:
+        >>> slugs(["a b", "a-b"])
+        {'a b': 'a-b', 'a-b': 'a-b-2'}
+    """
+    given: dict[str, str] = {}
+    for name in names:
+        candidate, number = slug(name), 1
+        while candidate in given.values():
+            number += 1
+            candidate = f"{slug(name)}-{number}"
+        given[name] = candidate
+    return given
 
 
 def share_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

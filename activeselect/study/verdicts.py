@@ -150,7 +150,10 @@ def ratio_with_interval(row: Mapping[str, Any]) -> str:
         '1.4x (1.2-1.7)'
     """
     if row.get("censored") and (row["ratio"] is None or abs(row["ratio"] - 1) < 0.005):
-        return f"{'>' if row['censored'] == 'above' else '<'}1x, beyond range"
+        side = ">1x" if row["censored"] == "above" else "<1x"
+        if evidence_of(row) != "none":
+            return f"{side}, beyond range"
+        return f"{side} ({range_text(row['low'], row['high'])})"
     if evidence_of(row) == "unknown":
         return f"{ratio_text(row)}x"
     return f"{ratio_text(row)}x ({range_text(row['low'], row['high'])})"
@@ -170,8 +173,9 @@ def range_text(low: float | None, high: float | None) -> str:
         return "unbounded" if high is None else f"below {high:.{_digits(high)}f}"
     if high is None:
         return f"above {low:.{_digits(low)}f}"
-    digits = 2 if f"{low:.1f}" == f"{high:.1f}" or low < 1 <= float(f"{low:.1f}") else 1
-    return f"{low:.{digits}f}-{high:.{digits}f}"
+    if f"{low:.1f}" == f"{high:.1f}":
+        return f"{low:.2f}-{high:.2f}"
+    return f"{low:.{_digits(low)}f}-{high:.{_digits(high)}f}"
 
 
 def _digits(value: float) -> int:

@@ -24,6 +24,7 @@ from activeselect.study.curves import (
 )
 from activeselect.study.efficiency import analyse
 from activeselect.study.resampling import interval, resample
+from activeselect.study.verdicts import range_text, ratio_with_interval
 
 BUDGETS = np.array([150.0, 300.0, 600.0, 1200.0])
 
@@ -294,7 +295,7 @@ def test_any_small_study_gives_valid_rows(seeds: int, size: int, seed: int) -> N
 
 def test_interval_keeps_infinite_ends() -> None:
     low, high = interval(np.array([-np.inf, 0, 1, np.inf]), 0.99)
-    assert (low, high) == (-np.inf, np.inf)
+    assert (float(low), float(high)) == (-np.inf, np.inf)
     with pytest.raises(ValueError, match="level"):
         interval(np.zeros(3), 95)
 
@@ -325,3 +326,35 @@ def test_unpaired_unknown_and_missing_are_refused() -> None:
         CurveSet([1], {"a": np.full((2, 1, 3), np.nan)})
     with pytest.raises(ValueError, match="measured: a"):
         analyse(CurveSet([1], {"a": np.zeros((2, 1, 3))}), "b", rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (1.2, 1.71, "1.2-1.7"),
+        (0.962, 2.27, "0.96-2.3"),  # the digit that decides is shown
+        (0.7, 1.003, "0.7-1.00"),
+        (1.31, 1.34, "1.31-1.34"),
+        (1.2, None, "above 1.2"),
+        (None, 0.98, "below 0.98"),
+        (None, None, "unbounded"),
+    ],
+)
+def test_intervals_in_print(low: float | None, high: float | None, text: str) -> None:
+    assert range_text(low, high) == text
+
+
+def test_a_bound_of_one_without_evidence_is_not_called_a_win() -> None:
+    row = {"ratio": 1.0, "low": 0.6, "high": None, "censored": "above", "evidence": "none"}
+    assert ratio_with_interval(row) == ">1x (above 0.6)"
+    assert ratio_with_interval(row | {"low": 1.0, "evidence": "better"}) == ">1x, beyond range"
+
+
+def test_a_clear_loss_in_accuracy_is_said_where_the_ratio_is_unsure() -> None:
+    """The strategy ties where both are measured, then falls behind for good."""
+    rng = np.random.default_rng(10)
+    truth = {"random": [0.70, 0.72, 0.85, 0.91], "trapped": [0.70, 0.72, 0.73, 0.74]}
+    curves = CurveSet(BUDGETS, {n: answers(rng, c, examples=400) for n, c in truth.items()})
+    (verdict,) = analyse(curves, "random", rng=rng).verdicts
+    assert "points less accurate than random" in verdict or "more data than random" in verdict
+    assert "No evidence" not in verdict
