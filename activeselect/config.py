@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from activeselect.errors import ConfigError
 
@@ -34,8 +34,11 @@ class DataConfig:
     Args:
         source: ``skills:PRESET`` (built in), ``gsm8k``/``math`` paths or hub ids, or any JSONL, Parquet,
             CSV file or ``datasets`` folder or hub id.
-        test: the test set, as ``source``; default: the source's test split.
+        test: the test set, as ``source``; default: the source's test split; ``none``: train without.
         question, trace, answer, group, id: column names, where the defaults of the source do not fit.
+        subset, revision: configuration and commit of a hub dataset.
+        strip_notes: remove GSM8K's ``<<...>>`` calculator notes from the traces.
+        append_answer: to a trace that does not state its answer, add a line that does.
         checker: how answers are extracted and compared; default: what fits the source.
         on_bad_row: ``stop`` or ``skip`` (skipped rows are counted and listed).
         limit, test_limit: use only the first rows.
@@ -49,16 +52,21 @@ class DataConfig:
     answer: str | None = None
     group: str | None = None
     id: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+    strip_notes: bool = False
+    append_answer: bool = False
     checker: str | None = None
-    on_bad_row: str = "stop"
+    on_bad_row: Literal["stop", "skip"] = "stop"
     limit: int | None = None
     test_limit: int | None = None
     pool_size: int | None = None
 
     def __post_init__(self) -> None:
         _require(bool(self.source), "data.source", "a preset, path or hub id", self.source)
+        bad_row_modes = ("stop", "skip")
         _require(
-            self.on_bad_row in ("stop", "skip"), "data.on_bad_row", "stop or skip", self.on_bad_row
+            self.on_bad_row in bad_row_modes, "data.on_bad_row", "stop or skip", self.on_bad_row
         )
         for name in ("limit", "test_limit", "pool_size"):
             value = getattr(self, name)
@@ -74,13 +82,18 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class PromptConfig:
-    """How a problem becomes text: the model reads ``prompt`` and learns to write ``target``."""
+    """How a problem becomes text: the model reads ``prompt`` and learns to write ``target``.
 
-    prompt: str = "Question: {question}\nAnswer: "
-    target: str = "{trace}"
+    The default is the paper's format, except that the model's own end token closes the target.
+    """
+
+    prompt: str = "{question}\nAnswer:"
+    target: str = " {trace}"
 
     def __post_init__(self) -> None:
-        _require("{question}" in self.prompt, "prompt.prompt", "a text with {question}", self.prompt)
+        _require(
+            "{question}" in self.prompt, "prompt.prompt", "a text with {question}", self.prompt
+        )
         _require("{trace}" in self.target, "prompt.target", "a text with {trace}", self.target)
 
 
@@ -145,7 +158,9 @@ class ScoringConfig:
         _require(self.samples >= 1, "scoring.samples", "at least 1", self.samples)
         _require(self.temperature > 0, "scoring.temperature", "above 0", self.temperature)
         _require(0 < self.top_p <= 1, "scoring.top_p", "a share in (0, 1]", self.top_p)
-        _require(self.max_new_tokens >= 1, "scoring.max_new_tokens", "at least 1", self.max_new_tokens)
+        _require(
+            self.max_new_tokens >= 1, "scoring.max_new_tokens", "at least 1", self.max_new_tokens
+        )
         _require(self.tau >= 0, "scoring.tau", "at least 0 nats per token", self.tau)
         _require(self.limit is None or self.limit > 0, "scoring.limit", "above 0", self.limit)
         _require(self.batch_tokens >= 1, "scoring.batch_tokens", "at least 1", self.batch_tokens)

@@ -30,9 +30,7 @@ class Oracle(Strategy):
     def __init__(self, targets: Mapping[str, Mapping[str, float]]) -> None:
         self.targets = targets
 
-    def select(
-        self, context: SelectionContext, budget: int, rng: np.random.Generator
-    ) -> Selection:
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         size = len(context.train) + budget
         wanted = {int(key): value for key, value in self.targets.items()}
         if size not in wanted:
@@ -61,7 +59,7 @@ class Oracle(Strategy):
 def _apportion(weight: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
     """Whole numbers that sum to ``total``, proportional to ``weight`` (uniform if all are 0)."""
     share = weight / weight.sum() if weight.any() else np.full(len(weight), 1 / len(weight))
-    quota = np.floor(share * total).astype(np.int64)
+    quota: np.ndarray = np.floor(share * total).astype(np.int64)
     for group in rng.choice(len(share), size=total - int(quota.sum()), p=share):
         quota[group] += 1
     return quota

@@ -37,9 +37,7 @@ class PreMemorization(Strategy):
         self.threshold = threshold
         self.floor = floor
 
-    def select(
-        self, context: SelectionContext, budget: int, rng: np.random.Generator
-    ) -> Selection:
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         premem = context.latest("premem")[context.train]
         understood = premem > self.threshold  # False where premem is NaN
         return choose(context, np.where(understood, self.floor, 1.0), budget, rng)

@@ -22,8 +22,6 @@ class Random(Strategy):
     name: ClassVar[str] = "random"
     requires: ClassVar[tuple[str, ...]] = ()
 
-    def select(
-        self, context: SelectionContext, budget: int, rng: np.random.Generator
-    ) -> Selection:
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         size = min(budget, len(context.candidates))
         return Selection.of(rng.choice(context.candidates, size=size, replace=False))

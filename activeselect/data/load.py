@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from activeselect.config import DataConfig, PromptConfig
 from activeselect.data.pool import Pool
-from activeselect.data.report import DataReport, check_lengths
+from activeselect.data.report import DataReport, OnBadRow, check_lengths
 from activeselect.data.skills import build_preset
 from activeselect.data.sources import load_pool
+from activeselect.errors import ConfigError
 
+#: ``data.test`` of a run that is not judged.
+NO_TEST = "none"
 #: The prompt convention of the built-in benchmark: a question ends in its own mark.
 SKILLS_PROMPT = PromptConfig(prompt="{question} ", target="{trace}")
 
@@ -41,32 +45,38 @@ def load_data(config: DataConfig, *, seed: int) -> LoadedData:
         given = {name: size for name, size in sizes.items() if size is not None}
         data = build_preset(config.preset, seed, **given)
         return LoadedData(data.pool, data.test, SKILLS_PROMPT)
-    columns = {
-        name: getattr(config, name)
-        for name in ("question", "trace", "answer", "group", "id")
-        if getattr(config, name) is not None
-    }
-    pool, report = load_pool(
-        config.source,
-        split="train",
-        columns=columns,
-        checker=config.checker,
-        on_bad_row=config.on_bad_row,
-        limit=config.limit,
-    )
-    test, test_report = load_pool(
-        config.test or config.source,
-        split="test",
-        columns=columns,
-        checker=config.checker,
-        on_bad_row=config.on_bad_row,
-        limit=config.test_limit,
-    )
+    pool, report = _read(config, config.source, "train", config.limit)
+    if config.test == NO_TEST:
+        return LoadedData(pool, None, PromptConfig(), {"train": report})
+    if config.test is None and Path(config.source).is_file():
+        raise ConfigError(
+            f"data.test: {config.source} is a single file and has no test split; name a test "
+            f"file, or say data.test={NO_TEST} to train without one."
+        )
+    test, test_report = _read(config, config.test or config.source, "test", config.test_limit)
     return LoadedData(pool, test, PromptConfig(), {"train": report, "test": test_report})
 
 
+def _read(
+    config: DataConfig, source: str, split: str, limit: int | None
+) -> tuple[Pool, DataReport]:
+    roles = ("question", "trace", "answer", "group", "id")
+    return load_pool(
+        source,
+        split=split,
+        columns={role: getattr(config, role) for role in roles if getattr(config, role)},
+        checker=config.checker,
+        on_bad_row=config.on_bad_row,
+        limit=limit,
+        config=config.subset,
+        revision=config.revision,
+        strip_notes=config.strip_notes,
+        append_answer=config.append_answer,
+    )
+
+
 def fit_to_context(
-    data: LoadedData, tokenizer: Any, prompt: PromptConfig, *, max_length: int, on_bad_row: str
+    data: LoadedData, tokenizer: Any, prompt: PromptConfig, *, max_length: int, on_bad_row: OnBadRow
 ) -> LoadedData:
     """Stop at, or leave out and report, problems whose prompt and target exceed the context.
 
@@ -79,15 +89,14 @@ def fit_to_context(
     """
     from activeselect.data.prompts import encode  # torch; not needed to only read data
 
-    pools = {"train": data.pool, "test": data.test}
-    reports = dict(data.reports)
-    for name, report in data.reports.items():
-        pool = pools[name]
-        if pool is None:
-            continue
+    def fit(pool: Pool, report: DataReport) -> tuple[Pool, DataReport]:
         items = encode(pool, np.arange(len(pool)), tokenizer, prompt)
         lengths = [len(item.ids) for item in items]
-        pools[name], reports[name] = check_lengths(
-            pool, report, lengths, max_length=max_length, on_bad_row=on_bad_row
-        )
-    return replace(data, pool=pools["train"], test=pools["test"], reports=reports)
+        return check_lengths(pool, report, lengths, max_length=max_length, on_bad_row=on_bad_row)
+
+    pool, test, reports = data.pool, data.test, dict(data.reports)
+    if "train" in reports:
+        pool, reports["train"] = fit(pool, reports["train"])
+    if test is not None and "test" in reports:
+        test, reports["test"] = fit(test, reports["test"])
+    return replace(data, pool=pool, test=test, reports=reports)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from activeselect.errors import DataError
 
+_ROWS_AT_ONCE = 1000
 COLUMNS = ("id", "question", "trace", "answer", "group")
 
 
@@ -67,10 +68,13 @@ class Pool:
         return Problem(**self.dataset[int(index)])
 
     def __iter__(self) -> Iterator[Problem]:
-        return (Problem(**row) for row in self.dataset)
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            yield from self.problems(range(start, min(start + _ROWS_AT_ONCE, len(self))))
 
     def problems(self, index: Sequence[int] | NDArray[np.int64]) -> list[Problem]:
         """The problems at these positions, in this order, read in one go."""
+        if len(index) == 0:
+            return []
         rows = self.dataset[[int(i) for i in index]]
         return [
             Problem(**dict(zip(COLUMNS, values, strict=True)))
@@ -83,13 +87,18 @@ class Pool:
     @cached_property
     def group_names(self) -> tuple[str, ...]:
         """Names of the groups, sorted; ``groups`` indexes into it."""
-        return tuple(sorted(set(self.dataset["group"])))
+        return self._grouping[0]
 
     @cached_property
     def groups(self) -> NDArray[np.int32]:
         """Group of every problem as a position in ``group_names``, int32 ``[N]``."""
-        code = {name: i for i, name in enumerate(self.group_names)}
-        return np.array([code[name] for name in self.dataset["group"]], dtype=np.int32)
+        return self._grouping[1]
+
+    @cached_property
+    def _grouping(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+        column = self.dataset.with_format("arrow")[:]["group"].combine_chunks().to_numpy(False)
+        names, code = np.unique(column.astype(str), return_inverse=True)
+        return tuple(names.tolist()), code.astype(np.int32)
 
     @cached_property
     def fingerprint(self) -> str:

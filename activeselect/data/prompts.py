@@ -2,8 +2,8 @@
 
 A GSM8K problem under the default template, the target in brackets::
 
-    Question: Natalia sold clips to 48 of her friends ...
-    Answer: [Natalia sold 48/2 = <<48/2=24>>24 clips in May. ... #### 72<eos>]
+    Natalia sold clips to 48 of her friends ...
+    Answer:[ Natalia sold 48/2 = <<48/2=24>>24 clips in May. ... #### 72<eos>]
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def quiet_worker() -> Iterator[None]:
     # small models are fastest on one thread each, several cells side by side; and the number of
     # threads changes the order of sums, so a fixed one keeps results the same everywhere
     torch.set_num_threads(1)
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # has no annotations
     with (
         warnings.catch_warnings(),
         Path(os.devnull).open("w") as nowhere,

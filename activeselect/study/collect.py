@@ -90,9 +90,7 @@ def _compare(config: StudyConfig, cells: Sequence[Cell], out: Path, body: Row) -
     budgets = config.rounds.budgets
     by_key = {(cell.strategy, cell.seed): cell for cell in cells}
     answers = {
-        label: np.stack(
-            [_answers(by_key[label, seed], out, len(budgets)) for seed in seeds]
-        )
+        label: np.stack([_answers(by_key[label, seed], out, len(budgets)) for seed in seeds])
         for label in config.strategies
     }
     curves = CurveSet(budgets, answers, shared_test=cells[0].config.data.preset is None)
@@ -114,9 +112,7 @@ def _compare(config: StudyConfig, cells: Sequence[Cell], out: Path, body: Row) -
 def _complete_seeds(config: StudyConfig, cells: Sequence[Cell]) -> list[int]:
     have = {(cell.strategy, cell.seed) for cell in cells}
     return [
-        seed
-        for seed in config.seeds
-        if all((label, seed) in have for label in config.strategies)
+        seed for seed in config.seeds if all((label, seed) in have for label in config.strategies)
     ]
 
 
@@ -135,7 +131,7 @@ def _forecast(config: StudyConfig, curves: Sequence[Row]) -> Row:
     rows = [row for row in curves if row["premem"] is not None]
     runs = [f"{row['preset']}/{row['strategy']}/{row['seed']}" for row in rows]
     names = sorted(set(runs))
-    blank = {
+    blank: Row = {
         "protocol": "leave-one-run-out",
         "r2": None,
         "mae": None,
@@ -191,9 +187,7 @@ def _example_rows(cell: Cell, out: Path) -> list[Row]:
     from activeselect.data.load import load_data
 
     pool = load_data(cell.config.data, seed=cell.seed).pool
-    store = ScoreStore(
-        out / cell.folder / "scores", pool.fingerprint, pool_size=len(pool)
-    )
+    store = ScoreStore(out / cell.folder / "scores", pool.fingerprint, pool_size=len(pool))
     last = store.rounds()[-1]
     table = store.read(last).slice(0, _EXAMPLES).to_pydict()
     rows = []

@@ -6,6 +6,7 @@ Pure arrays in, pure arrays out; the curves are measured by ``activeselect bench
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ def allocate(curves: FloatArray, mass: FloatArray, have: IntArray, budget: int) 
 def _split(mass: FloatArray, total: int) -> IntArray:
     """Whole numbers proportional to ``mass`` that sum to ``total`` (largest remainders)."""
     share = mass / mass.sum() * total
-    whole = np.floor(share).astype(np.int64)
+    whole: IntArray = np.floor(share).astype(np.int64)
     rest = np.argsort(whole - share, kind="stable")[: total - int(whole.sum())]
     whole[rest] += 1
     return whole
@@ -119,7 +120,7 @@ def oracle_targets(
     mass = np.array([test_mass.get(name, 0.0) for name in names])
     counts = _split(np.array([pool_mass.get(name, 0.0) for name in names]), int(budgets[0]))
     targets = {str(budgets[0]): dict(zip(names, counts.tolist(), strict=True))}
-    for before, after in zip(budgets, budgets[1:], strict=False):
+    for before, after in pairwise(budgets):
         counts = allocate(curves, mass, counts, after - before)
         targets[str(after)] = dict(zip(names, counts.tolist(), strict=True))
     return targets

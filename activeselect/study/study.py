@@ -97,8 +97,7 @@ def run_cells(
         return errors
     with display(cells, out, console) as shown:
         runs = Parallel(n_jobs=count, return_as="generator_unordered")(
-            delayed(_run_numbered)(number, cell, out)
-            for number, cell in enumerate(todo)
+            delayed(_run_numbered)(number, cell, out) for number, cell in enumerate(todo)
         )
         for number, error in runs:
             shown.cell_done(todo[number], error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import lightning
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
 from activeselect.errors import ModelError
@@ -73,6 +76,26 @@ def resolve_model(name: str) -> str:
     return name
 
 
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Mute transformers' bars for reading and writing weights; restore them after."""
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def save_model(model: Any, tokenizer: Any, where: Path) -> None:
+    """Write model and tokenizer as ``save_pretrained`` does, without a progress bar."""
+    with without_progress_bars():
+        model.save_pretrained(where)
+        tokenizer.save_pretrained(where)
+
+
 def load_model(name: str) -> tuple[Any, Any]:
     """Load a causal LM and its tokenizer; safetensors only, no remote code.
 
@@ -96,8 +119,9 @@ def load_model(name: str) -> tuple[Any, Any]:
             "safetensors weights as save_pretrained writes them."
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(where, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(where)
+        with without_progress_bars():
+            model = AutoModelForCausalLM.from_pretrained(where, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(where)
     except Exception as error:  # transformers raises a dozen types for a broken folder
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"Cannot load the model '{name}': {reason}") from error

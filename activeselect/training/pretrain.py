@@ -42,7 +42,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     words = {word: i for i, word in enumerate(vocabulary())}
     core = Tokenizer(models.WordLevel(vocab=words, unk_token=UNK))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=core,
         pad_token=PAD,
         eos_token=EOS,
@@ -144,7 +144,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = _PEAK_RATE * _schedule(seen / tokens)
             loss = _loss(model, ids)
-            loss.backward()
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -161,10 +161,10 @@ def _schedule(done: float) -> float:
 
 def _loss(model: LlamaForCausalLM, ids: Tensor) -> Tensor:
     """Mean loss in nats over all next tokens of a batch, questions included."""
-    mask = ids != model.config.pad_token_id
-    labels = ids.masked_fill(~mask, -100)
+    labels = ids.masked_fill(ids.eq(model.config.pad_token_id), -100)
     # Padding is on the right, where causal attention never looks back from a real token.
-    return model(input_ids=ids, labels=labels).loss
+    loss: Tensor = model(input_ids=ids, labels=labels).loss
+    return loss
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -172,7 +172,7 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    model.eval()
+    model.train(False)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     if out.exists():

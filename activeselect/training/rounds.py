@@ -141,9 +141,7 @@ class ActiveSelection(lightning.Callback):
         self._since = 0 if carry_over else self.round
         self.metric = PreMemorizationAccuracy(len(pool), self.scoring.tau)
         self._refill_metric()
-        self.scorer = LiveScorer(
-            tokenizer, get_checker(pool.checker), self.scoring, seed=self.seed
-        )
+        self.scorer = LiveScorer(tokenizer, get_checker(pool.checker), self.scoring, seed=self.seed)
         self.encoded = EncodedSet(encode(pool, self.train, tokenizer, self.prompt))
         self.answers = {
             int(i): problem.answer

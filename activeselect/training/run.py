@@ -35,7 +35,7 @@ from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Selection, Strategy
 from activeselect.training.folder import RunFolder, RunState
-from activeselect.training.module import ReasoningModule, load_model
+from activeselect.training.module import ReasoningModule, load_model, save_model
 from activeselect.training.rounds import ActiveSelection, Cost, History
 
 IntArray = NDArray[np.int64]
@@ -224,7 +224,7 @@ class _Stage:
         last = self.number + 1 == len(self.run_.budgets)
         if (last and self.config.save_model) or not (last or self.config.rounds.restart):
             self.folder.replace_folder(
-                "last-stage", lambda where: _save(self.model, self.tokenizer, where)
+                "last-stage", lambda where: save_model(self.model, self.tokenizer, where)
             )
         return RunState(
             stage=self.number + 1,
@@ -353,11 +353,6 @@ class _Report(lightning.Callback):
         self.progress(self.cost.samples_seen, self.total, "training")
 
 
-def _save(model: Any, tokenizer: Any, where: Path) -> None:
-    model.save_pretrained(where)
-    tokenizer.save_pretrained(where)
-
-
 def _result(folder: RunFolder) -> RunResult:
     stored = read_json(folder.file("result.json"))
     return RunResult(folder.path, stored["curve"], stored["cost"])
@@ -373,6 +368,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            # Lightning 2.6 with torch 2.13 uses a deprecated test in its own code
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
             yield
     finally:
         logger.setLevel(level)
