@@ -23,6 +23,7 @@ from activeselect.study.resampling import RESAMPLES, interval, means, resample
 from activeselect.study.verdicts import efficiency_verdict, share_verdict, whole_curve_verdict
 
 Row = dict[str, Any]
+Drawn = dict[str, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,15 @@ class Analysis:
     Attributes:
         efficiency: one row per strategy and budget, and one per strategy with ``budget`` None:
             the mean over all accuracies that both curves passed through.
+        targets: one row per strategy and *baseline* budget: the ratio of data needed for the
+            accuracy that the baseline reaches there.
         gain: mean accuracy gain over the measured range, one row per strategy.
         oracle_share: share of the oracle's gain, one row per strategy (empty without oracle).
         verdicts: one sentence per strategy, on the whole curve.
     """
 
     efficiency: list[Row]
+    targets: list[Row]
     gain: list[Row]
     oracle_share: list[Row]
     verdicts: list[str]
@@ -78,6 +82,7 @@ def analyse(
     drawn = resample(curves, resamples, rng) if curves.seeds > 1 else None
     others = [name for name in curves.strategies if name != baseline]
     efficiency: list[Row] = []
+    targets: list[Row] = []
     gain: list[Row] = []
     share: list[Row] = []
     for name in others:
@@ -85,49 +90,71 @@ def analyse(
         gain.append(_gain_row(curves, drawn, name, baseline, level))
         rows[-1]["verdict"] = whole_curve_verdict(rows[-1], gain[-1])
         efficiency += rows
+        targets += _target_rows(curves, drawn, name, baseline, level)
         if oracle is not None and name != oracle:
             share.append(_share_row(curves, drawn, name, baseline, oracle, level))
     verdicts = [row["verdict"] for row in efficiency if row["budget"] is None]
     verdicts += [share_verdict(row, oracle) for row in share if oracle is not None]
-    return Analysis(efficiency, gain, share, verdicts)
+    return Analysis(efficiency, targets, gain, share, verdicts)
 
 
 def _efficiency_rows(
     curves: CurveSet,
-    drawn: dict[str, FloatArray] | None,
+    drawn: Drawn | None,
     name: str,
     baseline: str,
     level: float,
 ) -> list[Row]:
+    """One row per budget at which the two differ, then the row of the whole curve."""
     point, budgets = means(curves), curves.budgets
     ratios = log_ratio(budgets, point[name], point[baseline])
     draws = None if drawn is None else log_ratio(budgets, drawn[name], drawn[baseline])
-    targets = monotone(point[name])
-    common = {"strategy": name, "baseline": baseline, "cost": curves.cost}
-    rows: list[Row] = []
-    for i, budget in enumerate(budgets):
-        if np.array_equal(curves.correct[name][:, i], curves.correct[baseline][:, i]):
-            continue  # the shared initial set: the very same model, nothing to compare
-        rows.append(
-            common
-            | {"target_accuracy": float(targets[i]), "budget": _number(budget)}
-            | _estimate(ratios[i], None if draws is None else draws[:, i], level)
-            | _bounds(budgets, budget)
-        )
+    heights = monotone(point[name])
+    rows: list[Row] = [
+        {"target_accuracy": float(heights[i]), "budget": _number(budgets[i])}
+        | _estimate(ratios[i], None if draws is None else draws[:, i], level)
+        | {"bounds": (budgets[0] / budgets[i], budgets[-1] / budgets[i])}
+        for i in _distinct(curves, name, baseline)
+    ]
     overall = overall_log_ratio(budgets, point[name], point[baseline])
     draws = None if drawn is None else overall_log_ratio(budgets, drawn[name], drawn[baseline])
-    rows.append(
-        common
-        | {"target_accuracy": None, "budget": None}
-        | _estimate(overall, draws, level)
-        | {"bound_low": None, "bound_high": None}
-    )
-    return [_finished(row, curves) for row in rows]
+    whole = {"target_accuracy": None, "budget": None, "bounds": (None, None)}
+    rows.append(whole | _estimate(overall, draws, level))
+    common = {"strategy": name, "baseline": baseline, "cost": curves.cost}
+    return [_finished(common | row, curves) for row in rows]
 
 
-def _bounds(budgets: FloatArray, budget: float) -> Row:
-    """The smallest and largest ratio that the measured range can show at this budget."""
-    return {"bound_low": float(budgets[0] / budget), "bound_high": float(budgets[-1] / budget)}
+def _target_rows(
+    curves: CurveSet,
+    drawn: Drawn | None,
+    name: str,
+    baseline: str,
+    level: float,
+) -> list[Row]:
+    """The same comparison from the other side: what the strategy needs for a given accuracy.
+
+    The ratio at the baseline's budget b is b divided by what the strategy needs, which says
+    something at the largest budget too, where the other rows have reached the end of the range.
+    """
+    point, budgets = means(curves), curves.budgets
+    ratios = -log_ratio(budgets, point[baseline], point[name])
+    draws = None if drawn is None else -log_ratio(budgets, drawn[baseline], drawn[name])
+    heights = monotone(point[baseline])
+    common = {"strategy": name, "baseline": baseline, "cost": curves.cost, "anchor": "baseline"}
+    rows = []
+    for i in _distinct(curves, name, baseline):
+        row = common | {"target_accuracy": float(heights[i]), "budget": _number(budgets[i])}
+        row |= _estimate(ratios[i], None if draws is None else draws[:, i], level)
+        bounds = (budgets[i] / budgets[-1], budgets[i] / budgets[0])
+        rows.append(_finished(row | {"bounds": bounds}, curves))
+    return rows
+
+
+def _distinct(curves: CurveSet, name: str, baseline: str) -> list[int]:
+    """Budgets with different answers; at the shared initial set the model is the very same."""
+    ours, theirs = curves.correct[name], curves.correct[baseline]
+    pairs = range(curves.budgets.size)
+    return [i for i in pairs if not np.array_equal(ours[:, i], theirs[:, i])]
 
 
 def _estimate(log_value: FloatArray, draws: FloatArray | None, level: float) -> Row:
@@ -151,7 +178,7 @@ def _finished(row: Row, curves: CurveSet) -> Row:
     end of the interval beyond the range is None when the interval is open there, and the bound
     when it is the other end (everything above the bound is a valid lower end).
     """
-    low_bound, high_bound = row.pop("bound_low"), row.pop("bound_high")
+    low_bound, high_bound = (None if bound is None else float(bound) for bound in row.pop("bounds"))
     value, low, high = row.pop("log"), row.pop("log_low"), row.pop("log_high")
     row["censored"] = "above" if value == np.inf else "below" if value == -np.inf else None
     row["ratio"] = _ratio(value, low_bound, high_bound)
@@ -170,7 +197,7 @@ def _ratio(log_value: float, below: float | None, above: float | None) -> float 
 
 def _gain_row(
     curves: CurveSet,
-    drawn: dict[str, FloatArray] | None,
+    drawn: Drawn | None,
     name: str,
     baseline: str,
     level: float,
@@ -187,7 +214,7 @@ def _gain_row(
 
 def _share_row(
     curves: CurveSet,
-    drawn: dict[str, FloatArray] | None,
+    drawn: Drawn | None,
     name: str,
     baseline: str,
     oracle: str,

@@ -29,6 +29,7 @@ from activeselect.study.tables import (
     rows_of,
     share_rows,
     slugs,
+    target_table,
 )
 from activeselect.study.verdicts import efficiency_verdict, evidence_of
 
@@ -181,6 +182,7 @@ def _preset(results: Results, name: str, file: str, svgs: Mapping[str, str]) -> 
         },
         "budgets": budgets,
         "lines": lines,
+        "targets": target_table(rows_of(results, "targets", name)),
         "shares": share_rows(rows_of(results, "oracle_share", name)),
         "selection": selection_table(rows_of(results, "selection", name)),
     }

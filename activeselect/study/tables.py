@@ -84,6 +84,31 @@ def _cell(point: Mapping[str, Any] | None, row: Mapping[str, Any] | None) -> dic
     return {"accuracy": accuracy, "ratio": ratio, "evidence": evidence_of(row)}
 
 
+def target_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What every strategy needs to reach the baseline's accuracies.
+
+    Returns:
+        ``targets`` (dicts ``budget, accuracy``) and ``lines`` (dicts ``strategy, cells``; a cell
+        has ``needed`` and ``ratio`` as text and ``evidence``), or None without rows.
+    """
+    targets = {row["budget"]: row["target_accuracy"] for row in rows}
+    lines = []
+    for name in dict.fromkeys(row["strategy"] for row in rows):
+        own = {row["budget"]: row for row in rows if row["strategy"] == name}
+        cells = [_target_cell(own.get(budget)) for budget in sorted(targets)]
+        lines.append({"strategy": name, "cells": cells})
+    heads = [{"budget": b, "accuracy": f"{targets[b]:.1%}"} for b in sorted(targets)]
+    return {"targets": heads, "lines": lines} if lines else None
+
+
+def _target_cell(row: Mapping[str, Any] | None) -> dict[str, str]:
+    if row is None or not row["ratio"]:
+        return {"needed": "", "ratio": "", "evidence": "none"}
+    sign = {"above": "<", "below": ">"}.get(row["censored"] or "", "")
+    needed = f"{sign}{row['budget'] / row['ratio']:,.0f}"
+    return {"needed": needed, "ratio": ratio_with_interval(row), "evidence": evidence_of(row)}
+
+
 def results_table(results: Results) -> Table:
     """The table that ends a study in the terminal.
 

@@ -186,7 +186,10 @@ def _digits(value: float) -> int:
 def _place(row: Mapping[str, Any]) -> str:
     if row.get("budget") is None:
         return "over the whole curve"
-    return f"at {row['budget']:,g} {UNITS.get(row['cost'], row['cost'])}"
+    place = f"at {row['budget']:,g} {UNITS.get(row['cost'], row['cost'])}"
+    if row.get("anchor") == "baseline":
+        return f"to reach what {row['baseline']} reaches {place}"
+    return place
 
 
 def _seeds(row: Mapping[str, Any]) -> str:

@@ -46,7 +46,10 @@ def synthetic_results(seeds: int = 5, seed: int = 0) -> dict[str, Any]:
         },
         "environment": {"python": "3.11.7", "torch": "2.13.0+cpu", "cpu": "2 cores", "commit": "-"},
         "presets": list(TRUTH),
-        **{key: [] for key in ("curves", "efficiency", "oracle_share", "cost", "selection")},
+        **{
+            key: []
+            for key in ("curves", "efficiency", "targets", "oracle_share", "cost", "selection")
+        },
         **{key: [] for key in ("examples", "verdicts")},
     }
     points: list[dict[str, Any]] = []
@@ -55,6 +58,7 @@ def synthetic_results(seeds: int = 5, seed: int = 0) -> dict[str, Any]:
         points += _add_curves(results, preset, curves, rng)
         analysis = analyse(curves, "random", oracle="oracle", rng=rng)
         results["efficiency"] += [{"preset": preset, **row} for row in analysis.efficiency]
+        results["targets"] += [{"preset": preset, **row} for row in analysis.targets]
         results["oracle_share"] += [{"preset": preset, **row} for row in analysis.oracle_share]
         results["verdicts"] += [f"{preset}: {sentence}" for sentence in analysis.verdicts]
         _add_cost_and_selection(results, preset, seeds, rng)

@@ -176,6 +176,22 @@ def test_rows_have_the_fields_of_results_json() -> None:
     assert result.verdicts == [result.efficiency[-1]["verdict"]]
 
 
+def test_targets_answer_where_the_other_rows_run_out_of_range() -> None:
+    rng = np.random.default_rng(11)
+    truth = {"random": [0.5, 0.6, 0.7, 0.8], "twice": [0.6, 0.7, 0.8, 0.9]}
+    curves = CurveSet(BUDGETS, {n: answers(rng, c, examples=4000) for n, c in truth.items()})
+    result = analyse(curves, "random", rng=rng)
+    assert result.efficiency[3]["censored"] == "above"
+    last = result.targets[3]
+    assert (last["budget"], last["censored"]) == (1200, None)
+    assert last["target_accuracy"] == pytest.approx(0.8, abs=0.01)
+    assert last["ratio"] == pytest.approx(2, rel=0.1)
+    assert last["low"] < 2 < last["high"]
+    assert "to reach what random reaches at 1,200 examples" in last["verdict"]
+    first = result.targets[0]  # the strategy was there before the smallest budget
+    assert (first["censored"], first["ratio"]) == ("above", 1)
+
+
 def test_no_difference_is_said_in_words_and_oracle_share_is_refused() -> None:
     rng = np.random.default_rng(2)
     curves = CurveSet(

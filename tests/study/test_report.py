@@ -127,6 +127,10 @@ def test_script_json_survives_hostile_text_and_nan() -> None:
     assert json.loads(text) == {"q": hostile["q"], "x": [None, None, 1.5]}
 
 
+def test_data_needed_for_the_baselines_accuracy(page: str) -> None:
+    assert "Data needed for the accuracy of random" in page
+
+
 def test_pictures_are_described(page: str) -> None:
     pictures = [a for tag, a in Page(page).tags if tag == "svg"]
     assert len(pictures) == 12
@@ -168,7 +172,7 @@ def test_too_few_runs_and_missing_parts_are_said(results: dict[str, Any], tmp_pa
         },
         verdicts=[],
     )
-    for key in ("oracle_share", "selection", "examples", "cost", "efficiency"):
+    for key in ("oracle_share", "selection", "targets", "examples", "cost", "efficiency"):
         del one[key]
     page = write_report(one, tmp_path).read_text(encoding="utf-8")
     assert "No forecast is stated: only two runs" in page
