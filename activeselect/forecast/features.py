@@ -2,8 +2,8 @@
 
 Two changes to the paper's metric, both measured in docs/forecast.md:
 
-* sampled accuracies are first shrunk towards their checkpoint's mean (`shrink_accuracy`), because
-  the maximum over noisy epochs is biased upward, the more so the fewer completions are sampled;
+* sampled accuracies are first shrunk until they spread as the true ones do (`shrink_accuracy`),
+  because the metric is made of maxima and minima of them, and those depend on how much noise is in;
 * the threshold is ``tau = max(floor, ratio x scale)``, where ``scale`` is the mean NLL at the run's
   first scored checkpoint: a run that starts out with a high NLL memorizes at a higher one.
 
@@ -48,19 +48,23 @@ class MaskSetting:
         return max(self.floor, self.ratio * scale)
 
 
-# Exact ties between columns go to the first: ratios near 0.25 first.
+# Exact ties between columns go to the first. Ratios near 0.25 come first, and high floors do: where
+# every run seen has a threshold above the floor, any lower floor does as well, and the highest one
+# does not lower the threshold of a run with a lower NLL beyond what was seen.
 RATIOS = (0.25, 0.2, 0.3, 0.15, 0.35, 0.1, 0.4, 0.0)
 FLOORS = tuple(round(float(np.exp(x / 10)), 6) for x in range(-45, 1))
-SETTINGS: tuple[MaskSetting, ...] = tuple(MaskSetting(f, r) for r in RATIOS for f in FLOORS)
+SETTINGS: tuple[MaskSetting, ...] = tuple(MaskSetting(f, r) for r in RATIOS for f in FLOORS[::-1])
 
 
 def shrink_accuracy(accuracy: ArrayLike, samples: ArrayLike) -> FloatArray:
-    """Shrink sampled accuracies towards their round's mean (beta-binomial empirical Bayes).
+    """Shrink sampled accuracies until they spread as much as the true ones do.
 
-    The prior of a round is the beta distribution whose mean and variance match the round's true
-    accuracies by the method of moments; the result is the posterior mean. With many samples per
-    example almost nothing changes; rounds sampled only once per example fall back to a prior worth
-    one sample, as one sample cannot tell spread from noise.
+    Sampled shares spread more than the accuracies behind them (beta-binomial model); posterior
+    means spread less. The metric takes maxima and minima of them, so their spread matters: each is
+    moved towards its round's mean by the square root of the posterior mean's factor, which makes
+    their variance that of the true accuracies. With many samples almost nothing changes. Rounds
+    with one sample per example fall back to a prior worth one sample, as one sample cannot tell
+    spread from noise.
 
     Args:
         accuracy: shares of right completions, ``[R, N]``; NaN where not sampled.
@@ -70,12 +74,12 @@ def shrink_accuracy(accuracy: ArrayLike, samples: ArrayLike) -> FloatArray:
         float64 ``[R, N]``; NaN where ``accuracy`` is.
 
     Source:
-        Casella (1985), "An introduction to empirical Bayes data analysis"; moments as in
-        Kleinman (1973).
+        Louis (1984), "Estimating a population of parameter values using Bayes and empirical Bayes
+        methods"; Ghosh (1992), "Constrained Bayes estimation".
 
     Example:
         >>> shrink_accuracy([[0.0, 0.5, 1.0]], 2).round(3).tolist()
-        [[0.25, 0.5, 0.75]]
+        [[0.146, 0.5, 0.854]]
     """
     acc = np.asarray(accuracy, dtype=np.float64)
     count = np.broadcast_to(np.asarray(samples, dtype=np.float64), acc.shape)
@@ -85,20 +89,32 @@ def shrink_accuracy(accuracy: ArrayLike, samples: ArrayLike) -> FloatArray:
         if seen.sum() < 2:
             continue
         mean = float(row[seen].mean())
-        weight = _prior_weight(row[seen], n[seen], mean)
-        out[seen] = (row[seen] * n[seen] + mean * weight) / (n[seen] + weight)
+        weight = prior_weight(row[seen], n[seen])
+        out[seen] = mean + np.sqrt(n[seen] / (n[seen] + weight)) * (row[seen] - mean)
     return result
 
 
-def _prior_weight(row: FloatArray, n: FloatArray, mean: float) -> float:
-    """The prior's weight in samples: alpha + beta of the fitted beta distribution."""
+def prior_weight(accuracy: FloatArray, samples: FloatArray) -> float:
+    """Return the weight, in samples, of the beta prior that fits one round (alpha + beta).
+
+    Its mean and variance are those of the true accuracies, by moments (Kleinman 1973).
+
+    Args:
+        accuracy: sampled shares, ``[N]``, none NaN.
+        samples: completions per example, ``[N]``.
+
+    Example:
+        >>> round(prior_weight(np.array([0.0, 0.5, 1.0]), np.array([2.0, 2.0, 2.0])), 6)
+        2.0
+    """
+    mean = float(accuracy.mean())
     binomial = mean * (1 - mean)
-    noise = float(np.mean(1 / n))
+    noise = float(np.mean(1 / samples))
     if binomial <= 0:
         return 0.0
     if noise > 0.999:
         return 1.0
-    spread = (float(row.var()) - binomial * noise) / (1 - noise)
+    spread = (float(accuracy.var()) - binomial * noise) / (1 - noise)
     # No spread beyond sampling noise: every example gets (almost) the mean.
     return binomial / max(spread, 1e-6) - 1 if spread < binomial else 0.0
 
