@@ -37,12 +37,13 @@ def curve_function(budgets: Sequence[float], accuracy: Sequence[float]) -> Calla
 
 def budget_to_reach(budgets: Sequence[float], accuracy: Sequence[float], target: float) -> float:
     """Inverse of a strictly increasing curve by root finding; infinite outside its range."""
-    curve = curve_function(budgets, accuracy)
+    curve, heights = curve_function(budgets, accuracy), pool_adjacent_violators(accuracy)
+    if not heights[0] <= target <= heights[-1]:
+        return math.inf if target > heights[-1] else -math.inf
+    for end in (0, -1):  # root finding needs a change of sign, which the ends may lack
+        if math.isclose(target, heights[end], rel_tol=1e-12, abs_tol=1e-15):
+            return float(budgets[end])
     low, high = math.log(budgets[0]), math.log(budgets[-1])
-    if target > curve(high):
-        return math.inf
-    if target < curve(low):
-        return -math.inf
     return math.exp(optimize.brentq(lambda x: curve(x) - target, low, high, xtol=1e-13))
 
 

@@ -58,6 +58,7 @@ def answers(
     return rng.random((seeds, len(accuracy), examples)) < np.array(accuracy)[:, None]
 
 
+@settings(deadline=None)
 @given(accuracies)
 def test_monotone_is_isotonic_regression(values: list[float]) -> None:
     fitted = monotone(values)
@@ -72,6 +73,7 @@ def test_monotone_works_on_many_curves_at_once() -> None:
     np.testing.assert_array_equal(monotone(curves), each)
 
 
+@settings(deadline=None)
 @given(rising, st.floats(0, 1))
 def test_reading_and_inverting_a_curve_are_inverse(curve: np.ndarray, share: float) -> None:
     budgets = grid(curve.size)
@@ -87,6 +89,7 @@ def test_reading_and_inverting_a_curve_are_inverse(curve: np.ndarray, share: flo
     assert needed == pytest.approx(reference.budget_to_reach(budgets, curve, target), rel=1e-6)
 
 
+@settings(deadline=None)
 @given(accuracies)
 def test_identical_curves_have_ratio_one(values: list[float]) -> None:
     curve, budgets = np.array(values), grid(len(values))
@@ -95,6 +98,7 @@ def test_identical_curves_have_ratio_one(values: list[float]) -> None:
     assert mean_gain(budgets, curve, curve) == 0
 
 
+@settings(deadline=None)
 @given(rising, st.floats(1.05, 1.9))
 def test_a_curve_that_is_k_times_ahead_has_ratio_k(curve: np.ndarray, k: float) -> None:
     """The strategy reaches at ``b`` what the baseline's (log-linear) curve reaches at ``k b``."""
@@ -106,6 +110,7 @@ def test_a_curve_that_is_k_times_ahead_has_ratio_k(curve: np.ndarray, k: float) 
     assert ratios[-1] == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(rising, rising)
 def test_overall_ratio_agrees_with_quadrature(first: np.ndarray, second: np.ndarray) -> None:
     size = min(first.size, second.size)
@@ -289,7 +294,7 @@ def test_fast_enough_to_run_after_every_cell() -> None:
     assert time.perf_counter() - start < 3
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(2, 6), st.integers(1, 4), st.integers(0, 10_000))
 def test_any_small_study_gives_valid_rows(seeds: int, size: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeselect.study.figure_style import (
@@ -96,6 +96,7 @@ def test_strategies_keep_their_colour_and_never_the_baselines() -> None:
     assert len(looks) == len(names)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_labels_keep_their_distance_and_order(ends: list[float]) -> None:
     moved = np.array(spread(ends, 0.1))
