@@ -44,9 +44,7 @@ def pre_memorization_accuracy(accuracy: ArrayLike, mean_nll: ArrayLike, tau: flo
     return premem
 
 
-def _checked(
-    accuracy: ArrayLike, mean_nll: ArrayLike, tau: float
-) -> tuple[FloatArray, FloatArray]:
+def _checked(accuracy: ArrayLike, mean_nll: ArrayLike, tau: float) -> tuple[FloatArray, FloatArray]:
     acc = np.asarray(accuracy, dtype=np.float64)
     nll = np.asarray(mean_nll, dtype=np.float64)
     if acc.ndim != 2 or acc.shape != nll.shape:

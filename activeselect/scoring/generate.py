@@ -34,7 +34,7 @@ def uniforms(keys: NDArray[np.uint64], step: int) -> NDArray[np.float64]:
     """The ``step``-th number of each stream, uniform in [0, 1) (splitmix64, Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         bits = _mix(keys + np.uint64(step + 1) * _GOLDEN)
-    uniform: NDArray[np.float64] = (bits >> np.uint64(11)) * 2.0**-53
+    uniform: NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return uniform
 
 
@@ -86,7 +86,7 @@ def generate(
             temperature,
             top_p,
             max_new_tokens,
-            torch.tensor(sorted(end_tokens), device=model.device),
+            torch.tensor(end_tokens, device=model.device),
             pad_token,
         )
         for row, i in enumerate(batch):
@@ -146,8 +146,7 @@ def _generate_batch(
         ).logits[:, -1]
         position = position + 1
     return [
-        row[:stop]
-        for row, stop in zip(tokens.cpu().tolist(), lengths.cpu().tolist(), strict=True)
+        row[:stop] for row, stop in zip(tokens.cpu().tolist(), lengths.cpu().tolist(), strict=True)
     ]
 
 

@@ -25,7 +25,8 @@ class PreMemorizationAccuracy(Metric):
     Example:
         >>> metric = PreMemorizationAccuracy(num_examples=2, tau=0.1)
         >>> correct = torch.tensor([[True, False], [True, True]])
-        >>> metric.update(0, torch.tensor([0, 1]), correct, torch.tensor([5.0, 0.2]), torch.tensor([10, 10]))
+        >>> nll, tokens = torch.tensor([5.0, 0.2]), torch.tensor([10, 10])
+        >>> metric.update(0, torch.tensor([0, 1]), correct, nll, tokens)
         >>> metric.compute().tolist()
         [[0.5, 0.0]]
     """

@@ -132,9 +132,7 @@ class LiveScorer:
             texts, generated, _ = self.complete(model, items, samples=1, round=0, greedy=True)
         return self.check(texts, answers)[:, 0], generated
 
-    def check(
-        self, texts: Sequence[Sequence[str]], answers: Sequence[str]
-    ) -> NDArray[np.bool_]:
+    def check(self, texts: Sequence[Sequence[str]], answers: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each completion reaches its problem's answer, bool ``[B, S]``."""
         return np.array(
             [
@@ -163,7 +161,7 @@ class LiveScorer:
             top_p=self.config.top_p,
             max_new_tokens=self.config.max_new_tokens,
             keys=stream_keys(index, samples, seed=self.seed, round=round),
-            end_tokens=self._end_tokens(model),
+            end_tokens=sorted(self._end_tokens(model)),
             pad_token=pad_token_of(self.tokenizer),
             batch_tokens=self.config.batch_tokens,
         )
@@ -174,9 +172,7 @@ class LiveScorer:
         return [texts[i : i + samples] for i in range(0, len(texts), samples)], generated, cut
 
     @torch.inference_mode()
-    def target_nll(
-        self, model: Any, items: Sequence[Encoded]
-    ) -> tuple[FloatArray, IntArray]:
+    def target_nll(self, model: Any, items: Sequence[Encoded]) -> tuple[FloatArray, IntArray]:
         """Negative log-likelihood of each reference trace: sum in nats ``[B]``, tokens ``[B]``."""
         nll = np.zeros(len(items))
         tokens = np.array([len(item.ids) - item.start for item in items], dtype=np.int64)

@@ -12,9 +12,7 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 
-def spread_by_group(
-    groups: NDArray[np.int32], train: IntArray, candidates: IntArray
-) -> Spread:
+def spread_by_group(groups: NDArray[np.int32], train: IntArray, candidates: IntArray) -> Spread:
     """Each train example shares its weight equally among the candidates of its group.
 
     Args:
@@ -25,7 +23,8 @@ def spread_by_group(
         is lost, as there is nothing left to draw there.
 
     Example:
-        >>> spread = spread_by_group(np.array([0, 1, 0, 0], np.int32), np.array([0, 1]), np.array([2, 3]))
+        >>> groups = np.array([0, 1, 0, 0], np.int32)
+        >>> spread = spread_by_group(groups, train=np.array([0, 1]), candidates=np.array([2, 3]))
         >>> spread(np.array([1.0, 5.0])).tolist()
         [0.5, 0.5]
     """
@@ -41,7 +40,9 @@ def spread_by_group(
     return spread
 
 
-def spread_by_text(pool: Pool, train: IntArray, candidates: IntArray, *, neighbours: int = 16) -> Spread:
+def spread_by_text(
+    pool: Pool, train: IntArray, candidates: IntArray, *, neighbours: int = 16
+) -> Spread:
     """Each train example shares its weight equally among its nearest candidates by question text.
 
     Nearness is the cosine of TF-IDF word vectors (scikit-learn); for pools without groups.
@@ -64,7 +65,8 @@ def spread_by_text(pool: Pool, train: IntArray, candidates: IntArray, *, neighbo
             vectoriser.transform(questions[int(i)] for i in train[anchors]), return_distance=False
         )
         shared = np.repeat(weight[anchors] / k, k)
-        return np.bincount(near.ravel(), weights=shared, minlength=len(candidates))
+        carried: FloatArray = np.bincount(near.ravel(), shared, len(candidates)).astype(np.float64)
+        return carried
 
     return spread
 

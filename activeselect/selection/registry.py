@@ -94,7 +94,11 @@ def _find_class(params: dict[str, Any]) -> type[Strategy]:
 def _import_class(path: str) -> type[Strategy]:
     location, _, class_name = path.rpartition(":") if ":" in path else path.rpartition(".")
     try:
-        module = _load_file(Path(location)) if location.endswith(".py") else importlib.import_module(location)
+        module = (
+            _load_file(Path(location))
+            if location.endswith(".py")
+            else importlib.import_module(location)
+        )
         cls = getattr(module, class_name)
     except ActiveSelectError:
         raise

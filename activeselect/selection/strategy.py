@@ -149,10 +149,8 @@ class Strategy(ABC):
     citation: ClassVar[str] = ""
 
     @abstractmethod
-    def select(
-        self, context: SelectionContext, budget: int, rng: np.random.Generator
-    ) -> Selection:
-        """Choose at most ``budget`` of ``context.candidates``; all randomness comes from ``rng``."""
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """Choose at most ``budget`` of ``context.candidates``, at random by ``rng`` alone."""
 
     def state_dict(self) -> dict[str, Any]:
         """State carried between rounds beyond the parameters; plain numbers, lists and strings."""
@@ -160,11 +158,11 @@ class Strategy(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
+        if state:
+            raise StrategyError(f"Strategy '{self.name}' has a state but no load_state_dict.")
 
 
-def weighted_choice(
-    weight: FloatArray, size: int, rng: np.random.Generator
-) -> IntArray:
+def weighted_choice(weight: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
     """Draw ``size`` distinct positions with probability proportional to ``weight``.
 
     Successive weighted draws without replacement, done at once by exponential keys (Efraimidis
