@@ -23,6 +23,7 @@ from activeselect.data.skills.mixture import draw_text
 from activeselect.data.skills.vocabulary import EOS, PAD, UNK, vocabulary
 from activeselect.errors import ModelError
 
+PAD_ID, EOS_ID = vocabulary().index(PAD), vocabulary().index(EOS)
 CONTEXT = 128  # tokens; the longest question with its trace has about 60
 BATCH = 64
 _BATCHES_SORTED = 32  # texts of similar length share a batch: a third less padding to compute
@@ -64,9 +65,9 @@ def build_model(seed: int) -> LlamaForCausalLM:
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         initializer_range=0.05,
-        pad_token_id=0,
+        pad_token_id=PAD_ID,
         bos_token_id=None,
-        eos_token_id=1,
+        eos_token_id=EOS_ID,
         dtype="float32",
     )
     torch.manual_seed(seed)
@@ -82,12 +83,12 @@ def batches(
         rows = []
         for _ in range(size * _BATCHES_SORTED):
             text, whole = draw_text(rng)
-            rows.append([code[word] for word in text.split()] + [code[EOS]] * whole)
+            rows.append([code[word] for word in text.split()] + [EOS_ID] * whole)
         rows.sort(key=len)
         for i in rng.permutation(_BATCHES_SORTED):
             chunk = rows[i * size : (i + 1) * size]
             longest = len(chunk[-1])
-            yield torch.tensor([row + [code[PAD]] * (longest - len(row)) for row in chunk])
+            yield torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in chunk])
 
 
 def build_base(
@@ -148,7 +149,7 @@ def _train(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            seen += int((ids != tokenizer.pad_token_id).sum())
+            seen += int((ids != PAD_ID).sum())
             bar.update(task, completed=min(seen, tokens), description=f"loss {loss.item():.3f}")
             if seen >= tokens:
                 return
@@ -161,7 +162,7 @@ def _schedule(done: float) -> float:
 
 def _loss(model: LlamaForCausalLM, ids: Tensor) -> Tensor:
     """Mean loss in nats over all next tokens of a batch, questions included."""
-    labels = ids.masked_fill(ids.eq(model.config.pad_token_id), -100)
+    labels = ids.masked_fill(ids == PAD_ID, -100)
     # Padding is on the right, where causal attention never looks back from a real token.
     loss: Tensor = model(input_ids=ids, labels=labels).loss
     return loss

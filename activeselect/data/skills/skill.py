@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,7 @@ FRESH_ID = -1  # of a problem that belongs to no pool yet
 
 _LETTERS = ("A", "B", "C", "D")
 _RESULTS = ("P", "Q", "R")
+_SMALL, _LARGE = 12, 50
 
 
 class Dice:
@@ -65,8 +67,7 @@ class Dice:
         return options[self.below(len(options))]
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One line of arithmetic, ``left op right = result``, with numbers filled in."""
 
     left: int
@@ -126,7 +127,7 @@ class Story:
         """Largest value tried per letter: small where it multiplies or divides."""
         factors = {side for step in self.steps if step[1] == "x" for side in (step[0], step[2])}
         factors |= set(self.small) | {right for _, op, right in self.steps if op == "/"}
-        return tuple(12 if letter in factors else 50 for letter in self.letters)
+        return tuple(_SMALL if letter in factors else _LARGE for letter in self.letters)
 
     @cached_property
     def free_order(self) -> bool:
@@ -138,8 +139,7 @@ class Story:
         known = dict(values)
         done = []
         for name, (left, op, right) in zip(_RESULTS, self.steps, strict=False):
-            a = known[left] if left in known else int(left)
-            b = known[right] if right in known else int(right)
+            a, b = known.get(left) or int(left), known.get(right) or int(right)
             # An operation that nobody can learn: its result is drawn, not computed.
             result = 1 + dice.below(LARGEST) if op == "turns" else apply(a, op, b)
             if result is None or (op == "/" and result < 2):
@@ -152,12 +152,10 @@ class Story:
         """A question and its steps; numbers are redrawn until every result is in 1..60."""
         dice = Dice(rng)
         while True:
-            values = {
-                letter: 2 + dice.below(most - 1)
-                for letter, most in zip(self.letters, self.largest, strict=True)
-            }
-            if len(set(values.values())) < len(values):
+            numbers = [2 + dice.below(most - 1) for most in self.largest]
+            if len(set(numbers)) < len(numbers):
                 continue  # equal numbers would leave open which one a step refers to
+            values = dict(zip(self.letters, numbers, strict=True))
             steps = self.solve(values, dice)
             if steps is not None:
                 break

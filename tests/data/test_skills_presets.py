@@ -1,0 +1,158 @@
+"""Presets: declared shares, disjoint pool and test, equal data for equal seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections import Counter
+from functools import lru_cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activeselect.data.pool import Pool
+from activeselect.data.skills import (
+    PRESETS,
+    SKILLS,
+    TUNING_SEED,
+    SkillsData,
+    build_preset,
+    get_preset,
+    like,
+)
+from activeselect.data.skills.presets import _counts
+from activeselect.data.skills.split import in_pool, in_test
+from activeselect.errors import DataError
+
+every_preset = pytest.mark.parametrize("name", sorted(PRESETS))
+
+
+@lru_cache(maxsize=16)
+def built(name: str, seed: int) -> SkillsData:
+    return build_preset(name, seed, pool_size=500, test_size=250)
+
+
+def questions(pool: Pool) -> set[str]:
+    return set(pool.dataset["question"])
+
+
+@every_preset
+def test_shares_add_up_and_name_known_skills(name: str) -> None:
+    preset = get_preset(name)
+    for mass in (preset.pool_mass, preset.test_mass):
+        assert sum(mass.values()) == pytest.approx(1.0)
+        assert set(mass) <= set(SKILLS)
+    assert set(preset.mastered) <= set(preset.test_mass)
+    assert set(preset.noise) <= set(preset.pool_mass) - set(preset.test_mass)
+
+
+@every_preset
+def test_groups_have_the_declared_shares(name: str) -> None:
+    data = built(name, 0)
+    for pool, mass in ((data.pool, data.preset.pool_mass), (data.test, data.preset.test_mass)):
+        counts = Counter(pool.dataset["group"])
+        assert set(counts) == set(mass)
+        assert all(abs(counts[group] - mass[group] * len(pool)) < 1 for group in mass)
+
+
+def test_the_presets_are_what_they_are_for() -> None:
+    mixed, trap = PRESETS["mixed"], PRESETS["trap"]
+    assert sum(mixed.test_mass[group] for group in mixed.mastered) == pytest.approx(0.72)
+    assert dict(mixed.pool_mass) == dict(mixed.test_mass) == dict(trap.test_mass)
+    assert sum(trap.pool_mass[group] for group in trap.noise) == pytest.approx(0.25)
+    assert len(set(PRESETS["even"].test_mass.values())) == 1
+
+
+@every_preset
+def test_no_question_is_in_two_places(name: str) -> None:
+    here, tuning, other = built(name, 0), built(name, TUNING_SEED), built(name, 1)
+    for data in (here, tuning, other):
+        assert len(questions(data.pool)) == len(data.pool)
+        assert len(questions(data.test)) == len(data.test)
+    tests = [questions(data.test) for data in (here, other, tuning)]
+    for data in (here, tuning, other):
+        assert all(questions(data.pool).isdisjoint(test) for test in tests)
+    assert tests[2].isdisjoint(tests[0] | tests[1])
+
+
+@every_preset
+def test_a_seed_decides_everything(name: str) -> None:
+    again = build_preset(name, 0, pool_size=500, test_size=250)
+    assert again.pool.fingerprint == built(name, 0).pool.fingerprint
+    assert again.test.fingerprint == built(name, 0).test.fingerprint
+    assert built(name, 1).pool.fingerprint != built(name, 0).pool.fingerprint
+    assert len(questions(built(name, 1).test) & questions(built(name, 0).test)) < 25
+
+
+def test_the_data_is_the_same_on_every_platform() -> None:
+    texts = []
+    for name in sorted(PRESETS):
+        data = build_preset(name, 3, pool_size=20, test_size=20)
+        texts += [repr((p.id, p.question, p.trace, p.answer, p.group)) for p in data.pool]
+        texts += [repr((p.id, p.question, p.trace, p.answer, p.group)) for p in data.test]
+    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == "f2d4218ec14e6ae6", texts[
+        0
+    ]
+
+
+def test_hard_groups_outlast_a_whole_budget() -> None:
+    data = build_preset("mixed", 5)
+    hard = [group for group in data.pool.dataset["group"] if group not in data.preset.mastered]
+    assert len(data.pool) == 8000
+    assert len(hard) > 1.5 * 1200
+
+
+@every_preset
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000))
+def test_like_keeps_the_skill_and_changes_the_question(name: str, seed: int) -> None:
+    data = built(name, 0)
+    problem = data.pool[seed % len(data.pool)]
+    fresh = like(problem, np.random.default_rng(seed))
+    assert fresh.group == problem.group
+    assert fresh.question != problem.question
+    assert in_pool(fresh.question)
+    assert fresh == like(problem, np.random.default_rng(seed))
+
+
+@settings(deadline=None, max_examples=40)
+@given(question=st.text(), seed=st.integers(0, 10_000))
+def test_a_question_has_one_place(question: str, seed: int) -> None:
+    assert in_pool(question) + in_test(question, 0) + in_test(question, TUNING_SEED) <= 1
+    assert in_test(question, seed) == in_test(question, 0 if seed < TUNING_SEED else TUNING_SEED)
+
+
+@settings(deadline=None, max_examples=40)
+@given(parts=st.lists(st.integers(1, 50), min_size=1, max_size=9), size=st.integers(1, 3000))
+def test_counts_are_whole_and_near_their_share(parts: list[int], size: int) -> None:
+    mass = {f"g{i}": part / sum(parts) for i, part in enumerate(parts)}
+    counts = _counts(mass, size)
+    assert sum(counts.values()) == size
+    assert all(abs(counts[name] - mass[name] * size) < 1 + 1e-9 for name in mass)
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"'mixd'.*Did you mean 'mixed'.*even, mixed, trap"):
+        build_preset("mixd", 0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [({"seed": -1}, "seed must be at least 0, got -1"),
+     ({"pool_size": 0}, "pool_size must be at least 1, got 0"),
+     ({"test_size": -3}, "test_size must be at least 1, got -3")],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(argument: dict[str, int], text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        build_preset("mixed", **{"seed": 0, **argument})
+
+
+def test_the_benchmark_needs_no_torch() -> None:
+    code = (
+        "import sys; from activeselect.data.skills import build_preset; "
+        "build_preset('mixed', 0, pool_size=20, test_size=20); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

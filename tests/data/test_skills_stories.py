@@ -1,0 +1,125 @@
+"""Skills and texts: right arithmetic, varied wording, a closed vocabulary, a stable stream."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activeselect.data.pool import Problem
+from activeselect.data.skills import SKILLS, vocabulary
+from activeselect.data.skills.catalogue import MASTERED, NOISE, UNSEEN
+from activeselect.data.skills.mixture import SHARES, draw_text
+from activeselect.data.skills.skill import Dice, Skill, write_trace
+
+NOISY = {skill.name for skill in NOISE}
+STEP = re.compile(
+    r"(\d+) (\+|plus|-|minus|x|times|/|over|turns|swirls) (\d+) (?:=|is|gives|makes) (\d+) \."
+)
+COMPUTE = {
+    "+": int.__add__,
+    "plus": int.__add__,
+    "-": int.__sub__,
+    "minus": int.__sub__,
+    "x": int.__mul__,
+    "times": int.__mul__,
+    "/": int.__floordiv__,
+    "over": int.__floordiv__,
+}
+seeds = st.integers(0, 2**32 - 1)
+
+
+def check_steps(trace: str) -> int:
+    """Recompute every step of a trace from its text alone; the last step's result."""
+    lines = STEP.findall(trace)
+    assert len(lines) == trace.count(" .")
+    for left, op, right, result in lines:
+        if op in COMPUTE:
+            assert COMPUTE[op](int(left), int(right)) == int(result)
+            assert op not in ("/", "over") or int(left) % int(right) == 0
+    return int(lines[-1][-1])
+
+
+@pytest.mark.parametrize("skill", SKILLS.values(), ids=lambda skill: skill.name)
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds)
+def test_a_problem_is_sound(skill: Skill, seed: int) -> None:
+    problem = skill.draw(np.random.default_rng(seed))
+    assert problem.group == skill.name
+    assert str(check_steps(problem.trace)) == problem.answer
+    assert problem.trace.endswith(f" answer : {problem.answer}")
+    assert problem.question.endswith(" ?")
+    assert problem.question.count("?") == 1
+    known = set(vocabulary()) - {"<unk>", "<eos>", "<pad>"}
+    assert set(f"{problem.question} {problem.trace}".split(" ")) <= known
+    assert len(problem.question.split()) <= 30
+    assert 12 <= len(problem.trace.split()) <= 28
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=seeds)
+def test_a_pretraining_text_is_sound(seed: int) -> None:
+    text, whole = draw_text(np.random.default_rng(seed))
+    assert set(text.split(" ")) <= set(vocabulary())
+    if whole:
+        question, trace = text.split(" ? ")
+        assert question
+        assert trace.endswith(f" answer : {check_steps(trace)}")
+
+
+def test_shares_of_the_mixture_add_up() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1.0)
+
+
+def test_every_step_uses_only_what_the_question_or_an_earlier_step_gave() -> None:
+    rng = np.random.default_rng(0)
+    implied = {"2", "3"}  # twice, half, three times, a third
+    for skill in (*MASTERED, *UNSEEN, *NOISE):
+        for _ in range(50):
+            problem = skill.draw(rng)
+            given_so_far = set(problem.question.split()) | implied
+            for left, _, right, result in STEP.findall(problem.trace):
+                assert {left, right} <= given_so_far, problem
+                given_so_far.add(result)
+
+
+def test_one_question_has_many_traces() -> None:
+    skill = SKILLS["tank"]
+    _, steps = skill.stories[0].draw(np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    traces = {write_trace(steps, steps[-1].result, Dice(rng)) for _ in range(500)}
+    assert len(traces) > 490
+    assert {check_steps(trace) for trace in traces} == {steps[-1].result}
+
+
+def test_noise_cannot_be_inferred_from_its_question() -> None:
+    """Equal operands lead to different results, spread over all numbers."""
+    rng = np.random.default_rng(0)
+    for skill in NOISE:
+        answers = [skill.draw(rng).answer for _ in range(3000)]
+        assert len(set(answers)) == 60
+        assert max(answers.count(answer) for answer in set(answers)) < 90
+
+
+def test_no_answer_is_a_good_guess() -> None:
+    rng = np.random.default_rng(0)
+    for skill in UNSEEN:
+        answers = [skill.draw(rng).answer for _ in range(600)]
+        assert max(answers.count(answer) for answer in set(answers)) < 0.15 * 600, skill.name
+
+
+def test_the_stream_is_the_same_on_every_platform() -> None:
+    rng = np.random.Generator(np.random.PCG64(7))
+    drawn: list[Problem] = [skill.draw(rng) for skill in SKILLS.values()]
+    texts = [f"{p.question} | {p.trace} | {p.answer} | {p.group}" for p in drawn]
+    texts += [draw_text(rng)[0] for _ in range(20)]
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+    assert digest == "4e6961e2e1f6d105", texts[0]
+
+
+def test_the_vocabulary_has_no_word_twice() -> None:
+    assert len(vocabulary()) == len(set(vocabulary()))
