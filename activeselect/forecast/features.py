@@ -90,7 +90,8 @@ def shrink_accuracy(accuracy: ArrayLike, samples: ArrayLike) -> FloatArray:
             continue
         mean = float(row[seen].mean())
         weight = prior_weight(row[seen], n[seen])
-        out[seen] = mean + np.sqrt(n[seen] / (n[seen] + weight)) * (row[seen] - mean)
+        moved = mean + np.sqrt(n[seen] / (n[seen] + weight)) * (row[seen] - mean)
+        out[seen] = np.clip(moved, 0.0, 1.0)  # rounding may step over the edge
     return result
 
 
@@ -170,9 +171,10 @@ def dataset_premem(accuracy: ArrayLike, mean_nll: ArrayLike, tau: float) -> Floa
         [0.2, 0.7]
     """
     acc, nll = np.array(accuracy, dtype=np.float64), np.array(mean_nll, dtype=np.float64)
-    skipped = np.isnan(acc) & ~np.isnan(nll)
-    # NLL 0 is masked at any tau and accuracy 1 caps nothing: what remains is the best so far.
-    acc[skipped], nll[skipped] = 1.0, 0.0
+    if acc.shape == nll.shape:  # else the metric says so
+        skipped = np.isnan(acc) & ~np.isnan(nll)
+        # A negative NLL is masked at any tau, accuracy 1 caps nothing: the best so far remains.
+        acc[skipped], nll[skipped] = 1.0, -1.0
     premem = pre_memorization_accuracy(acc, nll, tau)
     return _mean_of_last(premem)
 
@@ -188,6 +190,24 @@ def _mean_of_last(values: FloatArray) -> FloatArray:
         if not np.all(np.isnan(last)):
             means[r] = np.nanmean(last)
     return means
+
+
+def _shrink_with_skips(accuracy: ArrayLike, mean_nll: ArrayLike, samples: ArrayLike) -> FloatArray:
+    """`shrink_accuracy`, where an example skipped because it is memorized counts as right.
+
+    Those left are the ones not memorized: their mean alone would be too low a centre.
+    """
+    acc, nll = np.array(accuracy, dtype=np.float64), np.asarray(mean_nll, dtype=np.float64)
+    if np.isnan(acc).all():
+        raise ValueError("accuracy has no value: expected at least one sampled example")
+    if acc.shape != nll.shape:
+        return acc  # the metric says what is wrong
+    count = np.array(np.broadcast_to(np.asarray(samples, dtype=np.float64), acc.shape))
+    skipped = np.isnan(acc) & ~np.isnan(nll)
+    acc[skipped], count[skipped] = 1.0, count.max()
+    shrunk = shrink_accuracy(acc, count)
+    shrunk[skipped] = np.nan
+    return shrunk
 
 
 def feature_matrix(
@@ -217,7 +237,7 @@ def feature_matrix(
         (2, 368)
     """
     count = infer_samples(accuracy) if samples is None else samples
-    shrunk = shrink_accuracy(accuracy, count)
+    shrunk = _shrink_with_skips(accuracy, mean_nll, count)
     scale = run_scale(mean_nll)
     taus = np.array([setting.tau(scale) for setting in settings])
     unique, column = np.unique(taus, return_inverse=True)

@@ -9,6 +9,8 @@ a line. Held out always means whole runs, because the checkpoints of one run are
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,9 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
                 f"{source}: expected model version {FORMAT_VERSION}, found {body.get('version')}"
                 f"{' without ' + ', '.join(missing) if missing else ''}; fit it again"
             )
+        broken = [name for name, holds in _VALID.items() if not holds(body)]
+        if broken:
+            raise DataError(f"{source}: the model's {broken[0]} is damaged; fit it again")
         model = cls(calibration=body["calibration"])
         for name in _STATE:
             setattr(model, name, body[name])
@@ -211,3 +216,26 @@ _STATE = (
     "n_groups_",
     "n_features_in_",
 )
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _holds_scores(body: dict[str, Any]) -> bool:
+    scores = body["scores_"]
+    return (
+        isinstance(scores, list)
+        and len(scores) >= 2
+        and all(isinstance(run, list) and run and all(map(_finite, run)) for run in scores)
+    )
+
+
+_VALID: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "slope_": lambda body: _finite(body["slope_"]),
+    "intercept_": lambda body: _finite(body["intercept_"]),
+    "n_features_in_": lambda body: isinstance(body["n_features_in_"], int),
+    "column_": lambda body: body["column_"] in range(body["n_features_in_"]),
+    "scores_": _holds_scores,
+    "n_groups_": lambda body: body["n_groups_"] == len(body["scores_"]),
+}

@@ -91,4 +91,23 @@ def read_table(path: Path, schema: pa.Schema, optional: Iterable[str] = ()) -> p
             f"{path}: expected the columns {', '.join(schema.names)}; missing "
             f"{', '.join(missing)}; import the traces again"
         )
+    for field in schema:
+        if field.name in table.column_names and not _fits(table.schema.field(field.name), field):
+            raise DataError(
+                f"{path}: expected column {field.name} to hold {field.type}, found "
+                f"{table.schema.field(field.name).type}; import the traces again"
+            )
     return table
+
+
+def _fits(found: pa.Field, expected: pa.Field) -> bool:
+    """Whether a column is of the expected kind; its width may differ."""
+    kinds = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        lambda t: pa.types.is_list(t) and pa.types.is_boolean(t.value_type),
+        lambda t: pa.types.is_string(t.value_type if pa.types.is_dictionary(t) else t),
+    )
+    return pa.types.is_null(found.type) or any(
+        kind(found.type) and kind(expected.type) for kind in kinds
+    )

@@ -199,6 +199,12 @@ def _assemble(
     def numbers(key: str, missing: float = 0) -> FloatArray:
         return np.array([missing if row[key] is None else row[key] for row in checkpoints], float)
 
+    accuracies = numbers("test_accuracy", np.nan)
+    if np.any((accuracies < 0) | (accuracies > 1)):
+        raise DataError(
+            f"{label}: run '{name}': expected test accuracies in [0, 1], found "
+            f"{np.nanmin(accuracies):g} to {np.nanmax(accuracies):g}; divide percentages by 100"
+        )
     return RunTrace(
         name=name,
         dataset=str(checkpoints[0]["dataset"]),
@@ -210,7 +216,7 @@ def _assemble(
         accuracy=accuracy,
         mean_nll=mean_nll,
         samples=samples,
-        test_accuracy=numbers("test_accuracy", np.nan),
+        test_accuracy=accuracies,
         test_examples=numbers("test_examples").astype(np.int64),
         test_samples=numbers("test_samples").astype(np.int64),
     )
