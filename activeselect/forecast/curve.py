@@ -107,7 +107,7 @@ def draw_tau_curve(curve: TauCurve, title: str) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     for values, label, style in (
         (curve.forecast, f"threshold max(tau, {curve.ratio:g} x first NLL), shrunk", "-"),
@@ -121,7 +121,7 @@ def draw_tau_curve(curve: TauCurve, title: str) -> Figure:
     axes.set_ylabel("R2, every run forecast without it")
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 

@@ -9,18 +9,28 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from activeselect.forecast.evaluate import forecast_features, leave_one_run_out, stack
+from activeselect.forecast.baselines import baselines_for
+from activeselect.forecast.evaluate import (
+    Judged,
+    figures,
+    forecast_features,
+    hold_out,
+    leave_one_run_out,
+    stack,
+)
 from activeselect.forecast.features import (
     RATIOS,
     SETTINGS,
     dataset_premem,
+    feature_matrix,
     run_scale,
     shrink_accuracy,
 )
@@ -109,6 +119,59 @@ def sampling_bias(
     return found
 
 
+def fewer_samples(
+    runs: Sequence[RunTrace], count: int, shrink: bool, seed: int = 0
+) -> tuple[float, float]:
+    """Judge runs of which only ``count`` samples are read, fitted on all samples of the others.
+
+    Returns R2 and MAE, leave-one-run-out, with accuracies shrunk or as they are.
+    """
+    rng = np.random.default_rng(seed)
+
+    def features(accuracy: FloatArray, run: RunTrace, samples: Any) -> FloatArray:
+        # So many samples that nothing is shrunk.
+        return feature_matrix(accuracy, run.mean_nll, samples if shrink else 10**9)
+
+    X = [features(run.accuracy, run, run.samples) for run in runs]
+    error, truth = [], []
+    for k, run in enumerate(runs):
+        right = np.rint(run.accuracy * run.samples).astype(np.int64)
+        fewer = rng.hypergeometric(right, run.samples - right, count) / count
+        others = [j for j in range(len(runs)) if j != k]
+        model = TestAccuracyRegressor().fit(
+            np.concatenate([X[j] for j in others]),
+            np.concatenate([runs[j].test_accuracy for j in others]),
+            groups=np.concatenate([np.full(len(X[j]), j) for j in others]),
+        )
+        error.append(model.predict(features(fewer, run, count)) - run.test_accuracy)
+        truth.append(run.test_accuracy)
+    flat = np.concatenate(error)
+    r2 = 1 - float((flat**2).mean() / np.concatenate(truth).var())
+    return r2, float(np.abs(flat).mean())
+
+
+def how_often_better(ours: Judged, theirs: Judged, draws: int = 2000, seed: int = 0) -> float:
+    """Share of bootstrap draws over runs in which our mean squared error is the smaller one."""
+    rng = np.random.default_rng(seed)
+    code = np.unique(ours.run, return_inverse=True)[1]
+    gain = (theirs.forecast - theirs.actual) ** 2 - (ours.forecast - ours.actual) ** 2
+    per_run = np.bincount(code, weights=gain)
+    picks = rng.integers(len(per_run), size=(draws, len(per_run)))
+    return float((per_run[picks].sum(axis=1) > 0).mean())
+
+
+def coverage_at(runs: Sequence[RunTrace], level: float) -> float:
+    """Return the share of checkpoints inside leave-one-run-out intervals of a level."""
+    X, y, group = stack(runs, forecast_features)
+    inside = []
+    for name in np.unique(group):
+        out = group == name
+        model = TestAccuracyRegressor().fit(X[~out], y[~out], groups=group[~out])
+        low, high = model.predict_interval(X[out], level).T
+        inside += ((low <= y[out]) & (y[out] <= high)).tolist()
+    return float(np.mean(inside))
+
+
 def error_parts(runs: Sequence[RunTrace]) -> dict[str, float]:
     """Split the leave-one-run-out error: label noise (at most), between runs, within runs.
 
@@ -132,32 +195,58 @@ def error_parts(runs: Sequence[RunTrace]) -> dict[str, float]:
     }
 
 
+def choice_lines(name: str, all_runs: dict[str, list[RunTrace]]) -> Iterator[str]:
+    """Yield how the figures depend on which runs and which ratio are used."""
+    runs = all_runs[name]
+    data = stack(runs, forecast_features)
+    yield f"ratio chosen on all runs: {chosen_ratio(runs)}"
+    for count in (1, 2, 3):
+        r2, mae, worst = leave_several_out(data, count)
+        yield f"{count} runs left out: R2 {r2:.3f} MAE {mae:.4f}, worst set {worst:.4f}"
+    for count in range(3, len(runs) - 1, 2):
+        median, high = fewer_runs(data, count)
+        yield f"fitted on {count} random runs: MAE median {median:.4f}, 90% {high:.4f}"
+    for ratio in sorted(RATIOS):
+        r2, mae = with_ratio(runs, ratio)
+        yield f"ratio {ratio:.2f} for all: R2 {r2:.3f} MAE {mae:.4f}"
+    for other in all_runs:
+        if other != name:
+            ratio = chosen_ratio(all_runs[other])
+            r2, mae = with_ratio(runs, ratio)
+            yield f"ratio {ratio} of {other}: R2 {r2:.3f} MAE {mae:.4f}"
+            found = figures(hold_out(all_runs[other], runs))
+            yield f"everything from {other}: R2 {found['r2']:.3f} MAE {found['mae']:.4f}"
+
+
+def noise_lines(folder: Path, name: str, runs: Sequence[RunTrace]) -> Iterator[str]:
+    """Yield what sampling, luck and labels contribute."""
+    tau = SETTINGS[leave_one_run_out(runs).column[runs[0].group]].tau(run_scale(runs[0].mean_nll))
+    for run, n, plain, shrunk in sampling_bias(folder, name, runs, tau):
+        yield f"bias at n={n}: {plain:+.4f} as it is, {shrunk:+.4f} shrunk ({run})"
+    for n in (1, 2, 3, 4, 5):
+        (r2, mae), (r2_raw, mae_raw) = (fewer_samples(runs, n, s) for s in (True, False))
+        raw = f"not shrunk {r2_raw:.3f} {mae_raw:.4f}"
+        yield f"judged on {n} samples: R2 {r2:.3f} MAE {mae:.4f}, {raw}"
+    ours = leave_one_run_out(runs)
+    for baseline in baselines_for(name):
+        x, y, _ = stack(runs, baseline.columns)
+        if x.shape[1] == 1:
+            r2 = float(np.corrcoef(x[:, 0], y)[0, 1] ** 2)
+            yield f"in sample, R2 of a line on {baseline.name}: {r2:.3f}"
+        theirs = leave_one_run_out(runs, baseline.columns, baseline.calibration)
+        yield f"better than {baseline.name}: {how_often_better(ours, theirs):.3f} of draws"
+    levels = (0.5, 0.8, 0.9, 0.95)
+    yield "coverage " + ", ".join(f"{x:.0%}: {coverage_at(runs, x):.3f}" for x in levels)
+    yield ", ".join(f"{k} {v:.4f}" for k, v in error_parts(runs).items())
+
+
 def main(folder: Path) -> None:
     """Print everything."""
     all_runs = {name: read_traces(folder, name) for name in datasets_in(folder)}
-    ratios = {name: chosen_ratio(runs) for name, runs in all_runs.items()}
     for name, runs in all_runs.items():
-        data = stack(runs, forecast_features)
-        print(f"\n{name}: ratio chosen on all runs {ratios[name]}")
-        for count in (1, 2, 3):
-            r2, mae, worst = leave_several_out(data, count)
-            print(f"  {count} runs left out: R2 {r2:.3f} MAE {mae:.4f}, worst set {worst:.4f}")
-        for count in range(3, len(runs) - 1, 2):
-            median, high = fewer_runs(data, count)
-            print(f"  fitted on {count} random runs: MAE median {median:.4f}, 90% {high:.4f}")
-        for other, ratio in ratios.items():
-            if other != name:
-                r2, mae = with_ratio(runs, ratio)
-                print(f"  ratio {ratio} of {other}: R2 {r2:.3f} MAE {mae:.4f}")
-        for ratio in sorted(RATIOS):
-            r2, mae = with_ratio(runs, ratio)
-            print(f"  ratio {ratio:.2f} for all: R2 {r2:.3f} MAE {mae:.4f}")
-        tau = SETTINGS[leave_one_run_out(runs).column[runs[0].group]].tau(
-            run_scale(runs[0].mean_nll)
-        )
-        for run, n, plain, shrunk in sampling_bias(folder, name, runs, tau):
-            print(f"  bias at n={n}: {plain:+.4f} as it is, {shrunk:+.4f} shrunk ({run})")
-        print("  " + ", ".join(f"{k} {v:.4f}" for k, v in error_parts(runs).items()))
+        print(f"\n{name}")
+        for line in (*choice_lines(name, all_runs), *noise_lines(folder, name, runs)):
+            print(f"  {line}")
 
 
 if __name__ == "__main__":

@@ -101,13 +101,23 @@ def read_table(path: Path, schema: pa.Schema, optional: Iterable[str] = ()) -> p
 
 
 def _fits(found: pa.Field, expected: pa.Field) -> bool:
-    """Whether a column is of the expected kind; its width may differ."""
+    """Whether a column is of the expected kind; width and storage may differ."""
     kinds = (
-        pa.types.is_integer,
-        pa.types.is_floating,
-        lambda t: pa.types.is_list(t) and pa.types.is_boolean(t.value_type),
-        lambda t: pa.types.is_string(t.value_type if pa.types.is_dictionary(t) else t),
+        lambda t: pa.types.is_integer(t) or pa.types.is_floating(t),
+        _holds_outcomes,
+        lambda t: _is_text(t.value_type if pa.types.is_dictionary(t) else t),
     )
     return pa.types.is_null(found.type) or any(
         kind(found.type) and kind(expected.type) for kind in kinds
     )
+
+
+def _holds_outcomes(kind: pa.DataType) -> bool:
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_list(kind) for is_list in lists) and (
+        pa.types.is_boolean(kind.value_type) or pa.types.is_integer(kind.value_type)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))

@@ -157,7 +157,7 @@ class _Columns:
 
 def count_right(outcomes: pa.ChunkedArray) -> tuple[IntArray, IntArray]:
     """Return per row how many outcomes are true and how many there are (0 for a null)."""
-    column = outcomes.combine_chunks()
+    column = outcomes.cast(pa.list_(pa.bool_())).combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -83,6 +83,20 @@ def test_count_right_with_several_chunks_and_different_lengths() -> None:
     assert (right.tolist(), total.tolist()) == ([1, 0, 0, 3], [2, 0, 0, 3])
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.large_list(pa.bool_()), pa.list_(pa.int8()), pa.list_(pa.bool_(), 5)]
+)
+def test_other_writers_types_are_read(
+    folder: Path, toy_runs: list[RunTrace], kind: pa.DataType
+) -> None:
+    path = folder / "toy_examples.parquet"
+    table = pq.read_table(path)
+    table = table.set_column(6, "outcomes", table["outcomes"].cast(kind))
+    rewrite(path, table.set_column(0, "run", table["run"].cast(pa.large_string())))
+    for before, after in zip(toy_runs, read_traces(folder, "toy"), strict=True):
+        assert before.accuracy.tolist() == after.accuracy.tolist()
+
+
 def test_stages_of_a_run_form_one_group(toy_traces: Path) -> None:
     examples = pq.read_table(toy_traces / "toy_examples.parquet").slice(0, 240)
     checkpoints = pq.read_table(toy_traces / "toy_checkpoints.parquet").slice(0, 3)
