@@ -61,7 +61,7 @@ _HOME = {
     "pre_memorization_accuracy": "scoring.functional",
 }
 
-__all__ = [  # noqa: RUF022  (the same order as above)
+__all__ = [
     "ActiveRun",
     "ActiveSampler",
     "ActiveSelectError",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -31,11 +32,10 @@ def run(argv: list[str]) -> int:
     """Parse and carry out one command; returns the exit code."""
     parser, functions = build_parser()
     try:
-        parsed = parser.parse_args(prepare(argv))
-        name, function, settings = _chosen(parser, parsed, functions)
+        function, settings = _parse(parser, functions, prepare(argv))
         function(**settings)
-    except (ActiveSelectError, ArgumentError) as error:
-        print(f"activeselect: {_one_message(error)}", file=sys.stderr)
+    except ActiveSelectError as error:
+        print(f"activeselect: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
@@ -52,6 +52,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, Callable[..., None]]]:
         prog="activeselect",
         description="Train with live data selection, compare strategies, forecast test accuracy.",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     functions: dict[str, Callable[..., None]] = {}
     _add_commands(parser, commands.COMMANDS, "", functions)
@@ -63,7 +64,7 @@ def _add_commands(
 ) -> None:
     chooser = parser.add_subcommands(required=True, dest="command")
     for name, entry in tree.items():
-        child = ArgumentParser(exit_on_error=False)
+        child = ArgumentParser(exit_on_error=False, allow_abbrev=False)
         if isinstance(entry, dict):
             chooser.add_subcommand(name, child, help=" | ".join(entry))
             _add_commands(child, entry, f"{prefix}{name} ", functions)
@@ -71,22 +72,30 @@ def _add_commands(
         summary = (entry.__doc__ or "").strip().splitlines()[0]
         child.description = summary
         child.add_argument("--config", action="config", help="YAML file, or a shipped name")
-        child.add_function_arguments(entry, as_positional=prefix == "strategies ")
+        hints = get_type_hints(entry)
+        positional = [key for key in hints if key in commands.POSITIONAL]
+        for key in positional:
+            child.add_argument(key, type=hints[key])
+        child.add_function_arguments(entry, as_positional=False, skip=set(positional))
         functions[prefix + name] = entry
         chooser.add_subcommand(name, child, help=summary)
 
 
-def _chosen(
-    parser: ArgumentParser, parsed: Any, functions: dict[str, Callable[..., None]]
-) -> tuple[str, Callable[..., None], dict[str, Any]]:
-    settings = parser.instantiate_classes(parsed)
+def _parse(
+    parser: ArgumentParser, functions: dict[str, Callable[..., None]], argv: list[str]
+) -> tuple[Callable[..., None], dict[str, Any]]:
+    try:
+        settings = parser.instantiate_classes(parser.parse_args(argv))
+    except (ArgumentError, TypeError, ValueError) as error:
+        names = [name for name in functions if argv[: len(name.split())] == name.split()]
+        raise ConfigError(_reason(str(error), functions[names[0]] if names else None)) from error
     words: list[str] = []
     while "command" in settings:
         words.append(settings["command"])
         settings = settings[words[-1]]
     name = " ".join(words)
     values = {key: value for key, value in settings.items() if key != "config"}
-    return name, functions[name], values
+    return functions[name], values
 
 
 def prepare(argv: list[str]) -> list[str]:
@@ -133,7 +142,31 @@ def find_config(name: str) -> str:
     raise ConfigError(f"There is no config file '{name}'. {did_you_mean(name, shipped)}")
 
 
-def _one_message(error: Exception) -> str:
-    """The innermost reason, without the parser's own framing."""
-    text = str(error)
-    return re.sub(r"\s*\n\s*", "\n  ", text.strip())
+def _reason(text: str, function: Callable[..., None] | None) -> str:
+    """The innermost reason of a parser error; an unknown setting gets the nearest known one."""
+    unknown = re.search(r"(?:accept option '|unrecognized arguments: --)([\w.]+)", text)
+    if unknown and function is not None:
+        section, _, name = unknown[1].rpartition(".")
+        return (
+            f"There is no setting '{unknown[1]}'. {did_you_mean(name, _known(function, section))}"
+        )
+    # a setting that may be null is reported once per alternative; the null is not the reason
+    lines = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip()]
+    reasons = [
+        line for line in lines if line.startswith(("Expected", "rounds", "recipe", "prompt"))
+    ]
+    reasons = [line for line in reasons if "NoneType" not in line]
+    key = re.search(r'Parser key "([\w.]+)"', text)
+    if reasons:
+        named = key is None or reasons[0].startswith(key[1])
+        return reasons[0] if named else f"{key[1] if key else ''}: {reasons[0]}"
+    return " ".join(lines)
+
+
+def _known(function: Callable[..., None], section: str) -> list[str]:
+    """Settings of a command, or of one of its sections."""
+    hints = get_type_hints(function)
+    if not section:
+        return [name for name in hints if name != "return"]
+    kinds = (hints.get(section), *get_args(hints.get(section)))
+    return [field.name for kind in kinds if is_dataclass(kind) for field in fields(kind)]

@@ -22,6 +22,7 @@ from activeselect.config import (
     ScoringConfig,
     StudyConfig,
 )
+from activeselect.forecast import commands as forecast_commands
 
 
 def train(
@@ -29,12 +30,13 @@ def train(
     model: str = BUILT_IN_MODEL,
     data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
     strategy: str | dict[str, Any] = "premem",
-    rounds: RoundsConfig | None = None,
+    rounds: RoundsConfig = RoundsConfig(mode="reweight"),  # noqa: B008  (frozen)
     recipe: RecipeConfig = RecipeConfig(),  # noqa: B008  (frozen)
     scoring: ScoringConfig = ScoringConfig(),  # noqa: B008  (frozen)
     prompt: PromptConfig | None = None,
     seed: int = 0,
     measure: tuple[str, ...] = (),
+    forecast: str = "auto",
     accelerator: str = "auto",
     devices: int = 1,
     save_model: bool = True,
@@ -52,6 +54,7 @@ def train(
         prompt: how a problem becomes text; default: what fits the source.
         seed: of everything random.
         measure: signals measured besides those that the strategy requires.
+        forecast: of test accuracy: auto, gsm8k, math, any, a file of 'forecast fit', or off.
         accelerator: as in Lightning's Trainer.
         devices: as in Lightning's Trainer.
         save_model: write the fine-tuned model into the run folder.
@@ -60,24 +63,29 @@ def train(
         model=model,
         data=data,
         strategy=strategy,
-        rounds=rounds or RoundsConfig(mode="reweight"),
+        rounds=rounds,
         recipe=recipe,
         scoring=scoring,
         prompt=prompt,
         seed=seed,
         measure=measure,
+        forecast=forecast,
         accelerator=accelerator,
         devices=devices,
         save_model=save_model,
     )
+    from activeselect.forecast.live import forecaster_for
     from activeselect.training.run import ActiveRun
 
     console = Console()
     run = ActiveRun(config)
+    run.forecaster = forecaster_for(forecast, run.data.pool.checker)
     for report in run.data.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
     result = run.run(out, progress_bar=console.is_terminal)
     console.print(_curve_table(result.curve))
+    if result.curve[-1]["forecast"]:
+        console.print(f"Forecast by: {result.curve[-1]['forecast']['source']}", highlight=False)
     console.print(f"Run folder: {out}", highlight=False, markup=False)
 
 
@@ -260,23 +268,33 @@ def _summary(cls: type) -> str:
 
 
 def _curve_table(curve: list[dict[str, Any]]) -> Table:
-    table = Table("train examples", "samples seen", "test accuracy", "premem")
+    table = Table("train examples", "samples seen", "test accuracy", "premem", "forecast (90%)")
     for entry in curve:
-        accuracy, premem = entry["test_accuracy"], entry["premem"]
+        accuracy, premem, now = entry["test_accuracy"], entry["premem"], entry["forecast"]
         table.add_row(
             str(entry["unique_examples"]),
             str(entry["samples_seen"]),
             "no test set" if accuracy is None else f"{accuracy:.3f}",
             "not measured" if premem is None else f"{premem:.3f}",
+            f"{now['value']:.3f} ({now['low']:.3f}-{now['high']:.3f})" if now else "none",
         )
     return table
 
+
+#: Parameters that are given without their name on the command line.
+POSITIONAL = ("name", "source", "study")
 
 COMMANDS: dict[str, Any] = {
     "train": train,
     "compare": compare,
     "report": report,
     "strategies": {"list": list_strategies, "show": show_strategy},
+    "forecast": {
+        "import": forecast_commands.import_traces,
+        "evaluate": forecast_commands.evaluate,
+        "fit": forecast_commands.fit,
+        "predict": forecast_commands.predict,
+    },
     "benchmark": {
         "base": benchmark_base,
         "recipe": benchmark_recipe,

@@ -221,6 +221,8 @@ class RunConfig:
         prompt: how a problem becomes text; default: what fits the source.
         seed: of everything random in the run.
         measure: signals measured besides those that the strategy requires, for the record.
+        forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any`` (shipped), a
+            file made by ``activeselect forecast fit``, or ``off``.
         accelerator, devices: as in Lightning's Trainer.
         save_model: write the fine-tuned model of the last stage into the run folder.
     """
@@ -234,6 +236,7 @@ class RunConfig:
     prompt: PromptConfig | None = None
     seed: int = 0
     measure: tuple[str, ...] = ()
+    forecast: str = "auto"
     accelerator: str = "auto"
     devices: int = 1
     save_model: bool = True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from numpy.typing import ArrayLike
 from activeselect.errors import DataError, did_you_mean
 from activeselect.forecast.features import FEATURES_VERSION, SETTINGS, feature_matrix, run_scale
 from activeselect.forecast.regressor import TestAccuracyRegressor
+
+Forecaster = Callable[[ArrayLike, ArrayLike], "LiveForecast"]
 
 SHIPPED = "pretrained.json"
 
@@ -70,6 +73,28 @@ def live_forecast(
         raise ValueError("expected at least one example with accuracy and mean_nll, found none")
     low, high = model.predict_interval(X, level)[0]
     return LiveForecast(float(model.predict(X)[0]), float(low), float(high), source_of(model))
+
+
+def forecaster_for(setting: str, checker: str) -> Forecaster | None:
+    """The forecaster that a run's ``forecast`` setting names.
+
+    Args:
+        setting: ``auto`` (the shipped regressor for the data, else for unknown data), a shipped
+            one's name, the path of a fitted one, or ``off``.
+        checker: the pool's answer checker, which tells GSM8K and MATH.
+
+    Raises:
+        DataError: if there is no such regressor.
+    """
+    if setting == "off":
+        return None
+    if setting == "auto":
+        model = load_pretrained(checker if checker in _shipped() else "any")
+    elif Path(setting).suffix == ".json":
+        model = load_model(Path(setting))
+    else:
+        model = load_pretrained(setting)
+    return partial(live_forecast, regressor=model)
 
 
 def tau_of(model: TestAccuracyRegressor, mean_nll: ArrayLike) -> float:

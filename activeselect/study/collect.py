@@ -44,6 +44,7 @@ def collect(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Row:
         "recipes": {cell.dataset: to_plain(cell.config.recipe) for cell in cells},
         "curves": [row for cell in cells for row in _curve_rows(cell, results[cell])],
         "efficiency": [],
+        "targets": [],
         "gain": [],
         "oracle_share": [],
         "verdicts": [],
@@ -104,6 +105,7 @@ def _compare(config: StudyConfig, cells: Sequence[Cell], out: Path, body: Row) -
     )
     preset = {"preset": cells[0].dataset}
     body["efficiency"] += [preset | row for row in analysis.efficiency]
+    body["targets"] += [preset | row for row in analysis.targets]
     body["gain"] += [preset | row for row in analysis.gain]
     body["oracle_share"] += [preset | row for row in analysis.oracle_share]
     body["verdicts"] += [f"{cells[0].dataset}: {text}" for text in analysis.verdicts]

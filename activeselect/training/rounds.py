@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 import numpy as np
@@ -28,6 +28,23 @@ from activeselect.selection.strategy import Selection, SelectionContext, Strateg
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+
+
+class Forecast(Protocol):
+    """Expected test accuracy, a share, with its interval and which regressor says so."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def source(self) -> str: ...
+
+
+#: From accuracy and mean NLL of a fit's rounds so far, each float64 ``[R, N]``, to a forecast.
+Forecaster = Callable[[FloatArray, FloatArray], Forecast]
 
 
 @dataclass
@@ -100,6 +117,7 @@ class ActiveSelection(lightning.Callback):
         history: signals of earlier fits of the same run; the rounds are numbered on from there.
         carry_over: whether premem looks back into that history (the model was not restarted).
         cost: spent by earlier fits of the same run.
+        forecaster: forecasts test accuracy after each round that measured premem.
     """
 
     def __init__(
@@ -120,6 +138,7 @@ class ActiveSelection(lightning.Callback):
         history: History | None = None,
         carry_over: bool = False,
         cost: Cost | None = None,
+        forecaster: Forecaster | None = None,
         model_of: Callable[[Any], Any] | None = None,
     ) -> None:
         self.pool = pool
@@ -148,6 +167,8 @@ class ActiveSelection(lightning.Callback):
             for i, problem in zip(self.train, pool.problems(self.train), strict=True)
         }
         self.sampler = ActiveSampler(Selection.of(self.train), seed=seed)
+        self.forecaster = forecaster
+        self.forecast: Forecast | None = None
         self._model_of = model_of or _inner_model
         self._clock = 0.0
 
@@ -200,12 +221,24 @@ class ActiveSelection(lightning.Callback):
             for name, values in self._record(scores, epoch).items():
                 log(f"score/{name}", float(values.mean()))
             log("score/seconds", scores.seconds)
+            self._forecast(log)
         else:
             self.history.add(self.train[:0], {})
         self.round += 1
         if self.reselect:
             self.sampler.selection = self.select(self.train, len(self.train))
             log("select/examples", float(len(self.sampler.selection.index)))
+
+    def _forecast(self, log: Callable[..., None]) -> None:
+        if self.forecaster is None or not {"accuracy", "mean_nll"} <= self.history.signals.keys():
+            return
+        rows = slice(self._since, None)
+        self.forecast = self.forecaster(
+            self.history.matrix("accuracy")[rows], self.history.matrix("mean_nll")[rows]
+        )
+        log("forecast/test_accuracy", self.forecast.value, prog_bar=True)
+        log("forecast/low", self.forecast.low)
+        log("forecast/high", self.forecast.high)
 
     def _score(self, model: Any) -> Scores:
         index = self.train

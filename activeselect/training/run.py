@@ -36,7 +36,7 @@ from activeselect.selection.registry import create
 from activeselect.selection.strategy import Selection, Strategy
 from activeselect.training.folder import RunFolder, RunState
 from activeselect.training.module import ReasoningModule, load_model, save_model
-from activeselect.training.rounds import ActiveSelection, Cost, History
+from activeselect.training.rounds import ActiveSelection, Cost, Forecaster, History
 
 IntArray = NDArray[np.int64]
 
@@ -71,6 +71,8 @@ class ActiveRun:
         config: all settings.
         strategy: an instance to use instead of building ``config.strategy``.
         initial: positions of the first train set, int ``[budgets[0]]``; default: drawn at random.
+        forecaster: forecasts test accuracy after each round, for the log and the result
+            (``activeselect.forecast.live``).
     """
 
     def __init__(
@@ -79,8 +81,10 @@ class ActiveRun:
         *,
         strategy: Strategy | None = None,
         initial: IntArray | None = None,
+        forecaster: Forecaster | None = None,
     ) -> None:
         self.config = config
+        self.forecaster = forecaster
         self.initial = initial
         self.strategy = strategy or create(config.strategy)
         self.model, self.tokenizer = load_model(config.model)
@@ -202,6 +206,7 @@ class _Stage:
             stage=self.number,
             history=History.from_store(store, state.rounds),
             carry_over=not self.config.rounds.restart,
+            forecaster=run.forecaster,
             cost=Cost(**state.cost),  # type: ignore[arg-type]  # counts are written as integers
         )
 
@@ -311,11 +316,18 @@ class _Stage:
             "test_accuracy": accuracy,
             "test_examples": len(self.run_.test_items),
             "premem": float(np.nanmean(premem[-1])) if len(premem) else None,
+            "forecast": self._forecast(),
             "groups": {
                 self.pool.group_names[int(name)]: int(count)
                 for name, count in zip(names, counts, strict=True)
             },
         }
+
+    def _forecast(self) -> dict[str, Any] | None:
+        now = self.active.forecast
+        if now is None:
+            return None
+        return {"value": now.value, "low": now.low, "high": now.high, "source": now.source}
 
     def _acquire(self, budget: int) -> IntArray:
         """The train set and ``budget`` new problems that the strategy chooses."""
