@@ -19,7 +19,6 @@ from activeselect.forecast.curve import save_tau_curve, tau_curve
 from activeselect.forecast.evaluate import (
     MIN_CHECKPOINTS,
     check_runs,
-    evaluation,
     forecast_features,
     stack,
 )
@@ -28,6 +27,7 @@ from activeselect.forecast.import_official import official_runs, official_tables
 from activeselect.forecast.import_runs import run_folders, run_tables
 from activeselect.forecast.live import load_model, load_pretrained, source_of, tau_of
 from activeselect.forecast.regressor import TestAccuracyRegressor
+from activeselect.forecast.report import evaluation
 from activeselect.forecast.trace_format import write_traces
 from activeselect.forecast.traces import RunTrace, datasets_in, read_traces, runs_of
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from activeselect.errors import DataError
-from activeselect.forecast.baselines import baselines_for
-from activeselect.forecast.features import SETTINGS, feature_matrix, run_scale
+from activeselect.forecast.features import feature_matrix
 from activeselect.forecast.regressor import TestAccuracyRegressor
 from activeselect.forecast.traces import RunTrace
 
@@ -23,9 +21,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 LEVEL = 0.9
-MIN_RUNS = 3
 MIN_CHECKPOINTS = 5
-BOOTSTRAPS = 1000
 
 
 @dataclass(frozen=True)
@@ -150,7 +146,8 @@ def hold_out(
     )
 
 
-def _r2(actual: FloatArray, forecast: FloatArray) -> float:
+def r_squared(actual: FloatArray, forecast: FloatArray) -> float:
+    """Return the share of the variance of ``actual`` ``[n]`` that ``forecast`` ``[n]`` explains."""
     return 1 - float(((actual - forecast) ** 2).sum() / ((actual - actual.mean()) ** 2).sum())
 
 
@@ -160,90 +157,8 @@ def figures(judged: Judged) -> dict[str, float | None]:
     inside = (judged.interval[:, 0] <= judged.actual) & (judged.actual <= judged.interval[:, 1])
     spread = len(error) > 1 and float(np.ptp(judged.actual)) > 0
     return {
-        "r2": _r2(judged.actual, judged.forecast) if spread else None,
+        "r2": r_squared(judged.actual, judged.forecast) if spread else None,
         "mae": float(np.abs(error).mean()),
         "rmse": float(np.sqrt(np.mean(error**2))),
         "coverage": float(inside.mean()),
-    }
-
-
-def bootstrap(judged: Judged, seed: int = 0) -> dict[str, list[float]]:
-    """Return 90% percentile intervals of R2 and MAE over runs drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    names, code = np.unique(judged.run, return_inverse=True)
-    rows = [np.flatnonzero(code == k) for k in range(len(names))]
-    r2, mae = [], []
-    for _ in range(BOOTSTRAPS):
-        pick = np.concatenate([rows[k] for k in rng.integers(len(names), size=len(names))])
-        actual, forecast = judged.actual[pick], judged.forecast[pick]
-        if np.ptp(actual) > 0:
-            r2.append(_r2(actual, forecast))
-            mae.append(float(np.abs(actual - forecast).mean()))
-    if not r2:
-        return {}
-    return {
-        "r2": np.quantile(r2, [0.05, 0.95]).tolist(),
-        "mae": np.quantile(mae, [0.05, 0.95]).tolist(),
-    }
-
-
-def evaluation(
-    runs: Sequence[RunTrace], judged: Sequence[RunTrace] | None = None
-) -> dict[str, Any]:
-    """Return the full report on one dataset, for people and for `--json`.
-
-    Args:
-        runs: the runs to fit on; without ``judged``, each is also judged by the others.
-        judged: runs to judge instead.
-
-    Raises:
-        DataError: if there are too few runs or tested checkpoints.
-    """
-    if judged is None:
-        check_runs(runs, MIN_RUNS, MIN_CHECKPOINTS, "leave-one-run-out")
-        protocol = "leave-one-run-out"
-    else:
-        check_runs(runs, 2, MIN_CHECKPOINTS, "fitting")
-        check_runs(judged, 1, 1, "judging")
-        protocol = "holdout"
-
-    def run_protocol(columns: Callable[[RunTrace], FloatArray], calibration: str) -> Judged:
-        if judged is None:
-            return leave_one_run_out(runs, columns, calibration)
-        return hold_out(runs, judged, columns, calibration)
-
-    result = run_protocol(forecast_features, "auto")
-    target = runs if judged is None else judged
-    taus = {
-        run.name: SETTINGS[result.column[run.group]].tau(run_scale(run.mean_nll))
-        for run in target
-        if labelled(run).any()
-    }
-    return {
-        "protocol": protocol,
-        "dataset": runs[0].dataset,
-        **figures(result),
-        "tau": float(np.median(list(taus.values()))),
-        "tau_by_run": taus,
-        "interval_level": LEVEL,
-        "bootstrap90": bootstrap(result),
-        "n_runs": len(taus),
-        "n_checkpoints": len(result.actual),
-        "baselines": {
-            baseline.name: {
-                **figures(run_protocol(baseline.columns, baseline.calibration)),
-                "about": baseline.about,
-            }
-            for baseline in baselines_for(runs[0].dataset)
-        },
-        "checkpoints": [
-            {"run": name.split("/", 1)[1], "actual": a, "forecast": f, "low": lo, "high": hi}
-            for name, a, f, (lo, hi) in zip(
-                result.run,
-                result.actual.tolist(),
-                result.forecast.tolist(),
-                result.interval.tolist(),
-                strict=True,
-            )
-        ],
     }

@@ -120,7 +120,7 @@ def prior_weight(accuracy: FloatArray, samples: FloatArray) -> float:
     return binomial / max(spread, 1e-6) - 1 if spread < binomial else 0.0
 
 
-def infer_samples(accuracy: ArrayLike, largest: int = 64) -> int:
+def infer_samples(accuracy: ArrayLike, largest: int = 1000) -> int:
     """Return the smallest number of samples that explains all accuracies as shares of it.
 
     Raises:
@@ -133,7 +133,8 @@ def infer_samples(accuracy: ArrayLike, largest: int = 64) -> int:
     values = np.asarray(accuracy, dtype=np.float64)
     values = np.unique(values[~np.isnan(values)])
     for n in range(1, largest + 1):
-        if np.all(np.abs(values * n - np.rint(values * n)) < 1e-3):
+        # Stored as 32-bit floats, a share is off by about 1e-7.
+        if np.all(np.abs(values * n - np.rint(values * n)) < 1e-5 + 2e-7 * n):
             return n
     raise ValueError(f"accuracies are not shares of at most {largest} samples; pass `samples`")
 

@@ -158,7 +158,7 @@ def test_number_of_samples_is_inferred_or_asked_for() -> None:
     assert infer_samples([[0.0, 1.0]]) == 1
     assert infer_samples(np.float32([[0.2, 0.4, NAN]])) == 5
     with pytest.raises(ValueError, match="pass `samples`"):
-        infer_samples([[0.123456]])
+        infer_samples([[0.1414214, 0.5772157, 0.3141593]])
 
 
 def test_scale_is_that_of_the_first_scored_round() -> None:
