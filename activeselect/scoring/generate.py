@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from activeselect.data.prompts import batches_by_tokens
+from activeselect.errors import ModelError
 
 IntArray = NDArray[np.int64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -72,11 +73,15 @@ def generate(
         batch_tokens: largest (prompt + new tokens) x rows of a batch.
 
     Returns:
-        ``completions[prompt][sample]``, lists of token ids; one that reached ``max_new_tokens``
-        has that length.
+        ``completions[prompt][sample]``, lists of token ids; one that was cut has the length
+        :func:`longest_completion`.
+
+    Raises:
+        ModelError: if the model predicts NaN (its training diverged).
     """
+    stops = [longest_completion(model, prompt, max_new_tokens) for prompt in prompts]
     # what a row may grow to decides the batch, once per completion of the prompt
-    lengths = [(len(prompt) + max_new_tokens) * samples for prompt in prompts]
+    lengths = [(len(p) + stop) * samples for p, stop in zip(prompts, stops, strict=True)]
     out: list[list[list[int]]] = [[] for _ in prompts]
     for batch in batches_by_tokens(lengths, batch_tokens):
         done = _generate_batch(
@@ -85,13 +90,19 @@ def generate(
             keys[batch],
             temperature,
             top_p,
-            max_new_tokens,
-            torch.tensor(end_tokens, device=model.device),
+            torch.tensor([stops[i] for i in batch], device=model.device),
+            torch.tensor(end_tokens, dtype=torch.long, device=model.device),
             pad_token,
         )
         for row, i in enumerate(batch):
             out[i] = done[row * samples : (row + 1) * samples]
     return out
+
+
+def longest_completion(model: Any, prompt: NDArray[np.int32], max_new_tokens: int) -> int:
+    """Tokens after which a completion is cut: the limit, or where the model's context ends."""
+    context = getattr(model.config, "max_position_embeddings", None) or len(prompt) + max_new_tokens
+    return max(1, min(max_new_tokens, context - len(prompt)))
 
 
 def _generate_batch(
@@ -100,7 +111,7 @@ def _generate_batch(
     keys: NDArray[np.uint64],
     temperature: float,
     top_p: float,
-    max_new_tokens: int,
+    stops: Tensor,
     end_tokens: Tensor,
     pad_token: int,
 ) -> list[list[int]]:
@@ -116,22 +127,28 @@ def _generate_batch(
         use_cache=True,
         logits_to_keep=1,
     )
+    if out.logits.isnan().any():
+        raise ModelError(
+            "The model predicts NaN: its training diverged. Lower recipe.learning_rate, or set "
+            "recipe.clip or recipe.precision."
+        )
     logits = out.logits[:, -1].repeat_interleave(samples, dim=0)
     cache.batch_repeat_interleave(samples)
     mask = mask.repeat_interleave(samples, dim=0)
     position = (positions[:, -1] + 1).repeat_interleave(samples)
     active = torch.arange(len(mask), device=model.device)  # row -> completion
     streams = keys.reshape(-1)
-    tokens = torch.full((len(mask), max_new_tokens), pad_token, device=model.device)
-    lengths = torch.full((len(mask),), max_new_tokens, device=model.device)
-    for step in range(max_new_tokens):
+    lengths = stops.repeat_interleave(samples)
+    longest = int(lengths.max())
+    tokens = torch.full((len(mask), longest), pad_token, device=model.device)
+    for step in range(longest):
         drawn = uniforms(streams[active.cpu().numpy()], step) if temperature > 0 else None
         token = _sample(logits, drawn, temperature, top_p)
         ended = torch.isin(token, end_tokens)
         tokens[active, step] = token
         lengths[active[ended]] = step
-        keep = (~ended).nonzero().squeeze(1)
-        if len(keep) == 0 or step == max_new_tokens - 1:
+        keep = (step + 1 < lengths[active]).nonzero().squeeze(1)
+        if len(keep) == 0:
             break
         if len(keep) < len(active):
             cache.batch_select_indices(keep)
@@ -175,5 +192,7 @@ def _sample(
     kept = (mass - ordered < top_p).sum(dim=-1, keepdim=True)
     nucleus = mass.gather(1, kept - 1)
     target = torch.from_numpy(drawn).to(logits.device, nucleus.dtype)[:, None] * nucleus
-    choice = torch.searchsorted(mass, target, right=True).minimum(kept - 1)
+    # a draw that rounds up to the whole mass takes the last token that added to it
+    last = torch.searchsorted(mass, nucleus)
+    choice = torch.searchsorted(mass, target, right=True).minimum(last)
     return token.gather(1, choice).squeeze(1)

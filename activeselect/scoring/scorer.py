@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from activeselect.config import ScoringConfig
 from activeselect.data.answers import AnswerChecker
 from activeselect.data.prompts import IGNORED, Encoded, batches_by_tokens, collate
 from activeselect.errors import StrategyError, did_you_mean
-from activeselect.scoring.generate import generate, stream_keys
+from activeselect.scoring.generate import generate, longest_completion, stream_keys
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -63,14 +63,15 @@ class Scores:
 
 
 @contextmanager
-def evaluating(model: Any) -> Any:
-    """Eval mode inside, the mode before restored after."""
-    was_training = model.training
+def evaluating(model: Any) -> Iterator[None]:
+    """Eval mode inside; after it every submodule is in the mode that it was in before."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 
 class LiveScorer:
@@ -134,13 +135,11 @@ class LiveScorer:
 
     def check(self, texts: Sequence[Sequence[str]], answers: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each completion reaches its problem's answer, bool ``[B, S]``."""
-        return np.array(
-            [
-                [self.checker.check(text, answer) for text in row]
-                for row, answer in zip(texts, answers, strict=True)
-            ],
-            dtype=bool,
-        ).reshape(len(texts), -1)
+        correct = [
+            [self.checker.check(text, answer) for text in row]
+            for row, answer in zip(texts, answers, strict=True)
+        ]
+        return np.array(correct, dtype=bool).reshape(len(texts), len(texts[0]) if texts else 0)
 
     def complete(
         self,
@@ -166,7 +165,11 @@ class LiveScorer:
             batch_tokens=self.config.batch_tokens,
         )
         flat = [row for rows in ids for row in rows]
-        cut = sum(len(row) == self.config.max_new_tokens for row in flat)
+        cut = sum(
+            len(row) == longest_completion(model, item.prompt, self.config.max_new_tokens)
+            for item, rows in zip(items, ids, strict=True)
+            for row in rows
+        )
         texts = self.tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else []
         generated = sum(len(row) for row in flat) + len(flat) - cut
         return [texts[i : i + samples] for i in range(0, len(texts), samples)], generated, cut
@@ -183,11 +186,14 @@ class LiveScorer:
             logits = model(
                 input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
             ).logits[:, :-1]
-            labels = batch["labels"][:, 1:]
-            losses = torch.nn.functional.cross_entropy(
-                logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-            )
-            nll[rows] = losses.double().sum(dim=1).cpu().numpy()
+            # row by row: a float32 copy of all logits would be the largest tensor of the run
+            losses = [
+                torch.nn.functional.cross_entropy(
+                    row.float(), labels, ignore_index=IGNORED, reduction="none"
+                ).sum(dtype=torch.float64)
+                for row, labels in zip(logits, batch["labels"][:, 1:], strict=True)
+            ]
+            nll[rows] = torch.stack(losses).cpu().numpy()
         return nll, tokens
 
     def _end_tokens(self, model: Any) -> set[int]:
