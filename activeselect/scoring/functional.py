@@ -22,7 +22,7 @@ def pre_memorization_accuracy(accuracy: ArrayLike, mean_nll: ArrayLike, tau: flo
         tau: memorization threshold, nats per token.
 
     Returns:
-        float64 array ``[R, N]``; NaN where an example was not scored in that round.
+        float64 array ``[R, N]``; NaN where the accuracy or the NLL of that round is NaN.
 
     Raises:
         ValueError: if the shapes differ or are not two-dimensional, an accuracy lies outside
@@ -40,7 +40,7 @@ def pre_memorization_accuracy(accuracy: ArrayLike, mean_nll: ArrayLike, tau: flo
     acc, nll = _checked(accuracy, mean_nll, tau)
     masked = np.where(nll >= tau, acc, np.where(np.isnan(acc) | np.isnan(nll), np.nan, 0.0))
     best = np.fmax.accumulate(masked, axis=0)
-    premem: FloatArray = np.minimum(best, acc)
+    premem: FloatArray = np.where(np.isnan(masked), np.nan, np.minimum(best, acc))
     return premem
 
 
@@ -55,5 +55,7 @@ def _checked(accuracy: ArrayLike, mean_nll: ArrayLike, tau: float) -> tuple[Floa
     if not np.isfinite(tau) or tau < 0:
         raise ValueError(f"tau must be finite and at least 0 nats per token; received {tau}")
     if np.any((acc < 0) | (acc > 1)):
-        raise ValueError("accuracy must lie in [0, 1]")
+        raise ValueError(
+            f"accuracy must lie in [0, 1]; received {np.nanmin(acc)} to {np.nanmax(acc)}"
+        )
     return acc, nll

@@ -64,8 +64,13 @@ class PreMemorizationAccuracy(Metric):
                 f"{tuple(index.shape)}, {tuple(correct.shape)}, {tuple(nll_sum.shape)}, "
                 f"{tuple(tokens.shape)}"
             )
+        if round < 0:
+            raise ValueError(f"round must be at least 0; received {round}")
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < self.num_examples:
-            raise ValueError(f"index must lie in [0, {self.num_examples})")
+            raise ValueError(
+                f"index must lie in [0, {self.num_examples}); "
+                f"received {int(index.min())} to {int(index.max())}"
+            )
         self.rounds.append(torch.full_like(index, round))
         self.index.append(index)
         self.accuracy.append(correct.double().mean(dim=1))
