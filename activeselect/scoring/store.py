@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from activeselect.errors import StoreError, did_you_mean
 
-_NAME = re.compile(r"round-(\d{5})\.parquet")
+_NAME = re.compile(r"round-(\d{5,})\.parquet")
 _TYPES = {
     "index": pa.int64(),
     "stage": pa.int32(),
@@ -80,14 +80,15 @@ class ScoreStore:
             columns: by name, as in the module's docstring; ``index`` is required.
 
         Raises:
-            StoreError: if the round is stored already, or a column is unknown.
+            StoreError: if the round is stored already, a column is unknown or of another length
+                than ``index``, or ``index`` is not made of distinct positions in the pool.
         """
+        if round < 0:
+            raise StoreError(f"Rounds are numbered from 0; received {round}.")
         target = self._file(round)
         if target.exists():
             raise StoreError(f"Round {round} is stored already ({target}); scores never change.")
-        for name in columns:
-            if name not in _TYPES:
-                raise StoreError(f"Unknown score column '{name}'. {did_you_mean(name, _TYPES)}")
+        self._check_columns(round, columns)
         arrays = {name: pa.array(values, type=_TYPES[name]) for name, values in columns.items()}
         table = pa.table(arrays).replace_schema_metadata(
             {"schema_version": "1", "pool_fingerprint": self.pool_fingerprint}
@@ -124,6 +125,8 @@ class ScoreStore:
         out = np.full((len(wanted), self.pool_size), np.nan)
         for row, round in enumerate(wanted):
             table = self.read(round, ["index", signal])
+            if signal not in table.column_names:
+                raise StoreError(f"Round {round} in {self.path} did not measure '{signal}'.")
             out[row, table["index"].to_numpy()] = table[signal].to_numpy()
         return out
 
@@ -135,6 +138,26 @@ class ScoreStore:
 
     def _file(self, round: int) -> Path:
         return self.path / f"round-{round:05d}.parquet"
+
+    def _check_columns(self, round: int, columns: dict[str, Any]) -> None:
+        for name in columns:
+            if name not in _TYPES:
+                raise StoreError(f"Unknown score column '{name}'. {did_you_mean(name, _TYPES)}")
+        index = np.asarray(columns.get("index", ()), dtype=np.int64)
+        for name in ("index", *columns):
+            received = len(columns[name]) if name in columns else "none"
+            if received != len(index):
+                raise StoreError(
+                    f"Round {round}: expected one value of '{name}' for each of {len(index)} "
+                    f"positions; received {received}."
+                )
+        if len(np.unique(index)) < len(index):
+            raise StoreError(f"Round {round}: a position occurs more than once in 'index'.")
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < self.pool_size:
+            raise StoreError(
+                f"Round {round}: expected positions in [0, {self.pool_size}); received "
+                f"{int(index.min())} to {int(index.max())}."
+            )
 
     def _check_pool(self, round: int) -> None:
         file = self._file(round)
