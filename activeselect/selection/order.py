@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from activeselect.errors import StrategyError
 from activeselect.selection.strategy import Selection
 
 IntArray = NDArray[np.int64]
@@ -14,7 +15,8 @@ def draw_samples(selection: Selection, total: int, *, seed: int, round: int) -> 
     """The multiset of examples that one round trains on, in proportion to the weights.
 
     Systematic sampling: an example of weight w appears floor or ceil of ``total * w / sum(w)``
-    times, so equal weights and ``total = K`` give every example exactly once.
+    times (up to the rounding of the sum), so equal weights and ``total = K`` give every example
+    exactly once, and weight 0 never appears.
 
     Args:
         selection: K examples with weights.
@@ -23,23 +25,35 @@ def draw_samples(selection: Selection, total: int, *, seed: int, round: int) -> 
     Returns:
         Positions in the pool, int64 ``[total]``, grouped by example (unshuffled).
 
+    Raises:
+        StrategyError: if there are samples to draw and no example has a positive weight.
+
     Example:
         >>> draw_samples(Selection.of([4, 7], [1.0, 3.0]), 4, seed=0, round=0).tolist()
         [4, 7, 7, 7]
     """
-    if total == 0 or len(selection.index) == 0:
+    if total == 0:
         return np.empty(0, dtype=np.int64)
-    offset = np.random.default_rng([seed, round, 1]).random()
-    edges = np.cumsum(selection.weight) * (total / selection.weight.sum())
-    # The last edge is total up to rounding; state it, so that exactly `total` ticks fall below.
-    edges[-1] = total
-    below = np.clip(np.ceil(edges - offset + _EPSILON * total), 0, total).astype(np.int64)
+    positive = selection.weight > 0
+    index, weight = selection.index[positive], selection.weight[positive]
+    if len(index) == 0:
+        raise StrategyError(
+            f"There is nothing to train on: {total} samples were asked of a selection of "
+            f"{len(selection.index)} examples, none of positive weight."
+        )
+    # Divided by the largest weight the sum cannot overflow, and equal weights add up exactly.
+    edges = np.cumsum(weight / weight.max())
+    edges *= total / edges[-1]
+    # Ticks lie at offset, offset + 1, ...; away from whole numbers, where rounding would decide.
+    margin = min(0.25, _ROUNDING * total)
+    offset = np.random.default_rng([seed, round, 1]).uniform(margin, 1 - margin)
+    below = np.clip(np.ceil(edges - offset), 0, total).astype(np.int64)
     below[-1] = total
-    return np.repeat(selection.index, np.diff(below, prepend=0))
+    return np.repeat(index, np.diff(below, prepend=0))
 
 
-#: Absorbs the rounding of the cumulative sum, so that equal weights stay exactly equal.
-_EPSILON = 1e-12
+#: Relative rounding of the cumulative sum that must not move a tick.
+_ROUNDING = 1e-12
 
 
 def rank_order(

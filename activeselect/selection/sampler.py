@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from torch.utils.data import Sampler
 
-from activeselect.errors import ConfigError
+from activeselect.errors import ConfigError, StrategyError
 from activeselect.selection.order import draw_samples, rank_order
 from activeselect.selection.strategy import Selection
 
@@ -21,6 +21,10 @@ class ActiveSampler(Sampler[int]):
     Args:
         selection: what to draw from, with weights.
         samples: positions per pass over all ranks; default: one per selected example.
+
+    Raises:
+        ConfigError: if ``samples`` is below 1.
+        StrategyError: if the selection is empty, now or when it is replaced.
 
     Example:
         >>> sampler = ActiveSampler(Selection.of([3, 5, 8]), seed=0)
@@ -37,8 +41,8 @@ class ActiveSampler(Sampler[int]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if len(selection.index) == 0:
-            raise ConfigError("The selection to train on is empty; select at least one example.")
+        if samples is not None and samples < 1:
+            raise ConfigError(f"samples: expected at least 1 per pass; received {samples}.")
         self.selection = selection
         self.samples = len(selection.index) if samples is None else samples
         self.seed = seed
@@ -46,6 +50,20 @@ class ActiveSampler(Sampler[int]):
         self.world_size = world_size
         self.epoch = 0
         self.consumed = 0
+
+    @property
+    def selection(self) -> Selection:
+        """What the next pass draws from."""
+        return self._selection
+
+    @selection.setter
+    def selection(self, selection: Selection) -> None:
+        if not selection.weight.any():
+            raise StrategyError(
+                "The selection to train on is empty; select at least one example of positive "
+                "weight."
+            )
+        self._selection = selection
 
     def set_epoch(self, epoch: int, consumed: int = 0) -> None:
         """Choose the pass that the next iteration yields, after ``consumed`` samples of it."""
