@@ -7,7 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from activeselect.selection.strategy import Selection, SelectionContext, Strategy, weighted_choice
+from activeselect.selection.strategy import (
+    Selection,
+    SelectionContext,
+    Strategy,
+    StrategyError,
+    weighted_choice,
+)
 
 
 class Oracle(Strategy):
@@ -28,14 +34,17 @@ class Oracle(Strategy):
     requires: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, targets: Mapping[str, Mapping[str, float]]) -> None:
+        if not all(str(size).isdigit() for size in targets):
+            raise ValueError(f"the keys of targets must be train-set sizes; received {[*targets]}")
         self.targets = targets
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         size = len(context.train) + budget
         wanted = {int(key): value for key, value in self.targets.items()}
         if size not in wanted:
-            raise ValueError(
-                f"the oracle has targets for train-set sizes {sorted(wanted)}; needed: {size}"
+            raise StrategyError(
+                f"Strategy 'oracle' has targets for train-set sizes {sorted(wanted)}; this run "
+                f"needs {size}. Add it to `targets`, or use budgets that have targets."
             )
         target = np.array([wanted[size].get(name, 0.0) for name in context.group_names])
         have = np.bincount(context.groups[context.train], minlength=len(target))

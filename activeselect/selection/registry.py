@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import pkgutil
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -34,12 +36,16 @@ def strategies() -> dict[str, type[Strategy]]:
         module = importlib.import_module(info.name)
         for cls in vars(module).values():
             if _is_strategy(cls) and cls.__module__ == info.name:
-                _add(found, cls)
+                _add(found, _checked(cls, f"{info.name}.{cls.__name__}"))
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        cls = entry.load()
-        if not _is_strategy(cls):
-            raise StrategyError(f"Entry point '{entry.value}' is no subclass of Strategy.")
-        _add(found, cls)
+        try:
+            cls = entry.load()
+        except Exception as error:  # somebody else's code: whatever it raises, say whose it is
+            raise StrategyError(
+                f"The installed strategy '{entry.name}' ({entry.value}) cannot be loaded "
+                f"({type(error).__name__}: {error}); repair or uninstall its package."
+            ) from error
+        _add(found, _checked(cls, entry.value))
     return dict(sorted(found.items()))
 
 
@@ -62,8 +68,9 @@ def create(spec: StrategySpec | Strategy) -> Strategy:
     params = {"name": spec} if isinstance(spec, str) else dict(spec)
     cls = _find_class(params)
     known = inspect.signature(cls).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
     for key in params:
-        if key not in known:
+        if key not in known and not takes_any:
             raise StrategyError(
                 f"Strategy '{cls.name}' has no parameter '{key}'. {did_you_mean(key, known)}"
                 if known
@@ -78,17 +85,17 @@ def create(spec: StrategySpec | Strategy) -> Strategy:
 def _find_class(params: dict[str, Any]) -> type[Strategy]:
     if "class_path" in params:
         path = params.pop("class_path")
-        params.update(params.pop("init_args", {}))
+        params.update(params.pop("init_args", None) or {})
         return _import_class(str(path))
     if "name" not in params:
         raise StrategyError(f"A strategy needs a `name` or a `class_path`; received {params}.")
-    name = params.pop("name")
+    name = str(params.pop("name"))
     known = strategies()
     if name in known:
         return known[name]
-    if ":" in str(name) or "." in str(name):
-        return _import_class(str(name))
-    raise StrategyError(f"There is no strategy '{name}'. {did_you_mean(str(name), known)}")
+    if ":" in name or "." in name:
+        return _import_class(name)
+    raise StrategyError(f"There is no strategy '{name}'. {did_you_mean(name, known)}")
 
 
 def _import_class(path: str) -> type[Strategy]:
@@ -102,24 +109,31 @@ def _import_class(path: str) -> type[Strategy]:
         cls = getattr(module, class_name)
     except ActiveSelectError:
         raise
-    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+    except Exception as error:  # the user's code may raise anything
         raise StrategyError(
-            f"Cannot load the strategy class '{path}' ({error}). "
+            f"Cannot load the strategy class '{path}' ({type(error).__name__}: {error}). "
             "Expected package.module.Class or path/to/file.py:Class."
         ) from error
-    if not _is_strategy(cls):
-        raise StrategyError(f"'{path}' is no subclass of activeselect.Strategy.")
-    return cls  # type: ignore[no-any-return]  # checked by _is_strategy
+    return _checked(cls, path)
 
 
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise StrategyError(f"There is no strategy file {path}.")
-    spec = importlib.util.spec_from_file_location(f"activeselect_user_{path.stem}", path)
+    # one module per file and content: dataclasses and pickle look the module up by its name
+    digest = hashlib.sha256(str(path.resolve()).encode() + path.read_bytes()).hexdigest()[:12]
+    name = f"activeselect_user_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise StrategyError(f"{path} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
@@ -127,8 +141,20 @@ def _is_strategy(cls: Any) -> bool:
     return isinstance(cls, type) and issubclass(cls, Strategy) and not inspect.isabstract(cls)
 
 
+def _checked(cls: Any, path: str) -> type[Strategy]:
+    """The class itself, or what it lacks to be used as a strategy."""
+    if not (isinstance(cls, type) and issubclass(cls, Strategy)):
+        raise StrategyError(f"'{path}' is no subclass of activeselect.Strategy.")
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(cls.__abstractmethods__))
+        raise StrategyError(f"The strategy class '{path}' does not define {missing}.")
+    if not isinstance(getattr(cls, "name", None), str):
+        raise StrategyError(f"The strategy class '{path}' has no name; add `name = \"...\"` to it.")
+    return cls
+
+
 def _add(found: dict[str, type[Strategy]], cls: type[Strategy]) -> None:
-    if cls.name in found:
+    if found.get(cls.name, cls) is not cls:
         raise StrategyError(
             f"Two strategies are named '{cls.name}': {found[cls.name].__module__} and "
             f"{cls.__module__}; rename one."

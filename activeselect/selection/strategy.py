@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from activeselect.errors import StrategyError
+from activeselect.errors import StrategyError as StrategyError  # strategies import it from here
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -40,7 +40,12 @@ class Selection:
     @classmethod
     def of(cls, index: ArrayLike, weight: ArrayLike | None = None) -> Selection:
         """Build a selection; without ``weight`` every example counts the same."""
-        positions = np.asarray(index, dtype=np.int64)
+        positions = np.asarray(index)
+        if positions.size and positions.dtype.kind not in "iu":
+            raise StrategyError(
+                f"Selection.of expects positions (whole numbers); received {positions.dtype}."
+            )
+        positions = positions.astype(np.int64)
         if weight is None:
             return cls(positions, np.ones(len(positions)))
         return cls(positions, np.asarray(weight, dtype=np.float64))
@@ -72,7 +77,7 @@ class Selection:
 
 
 def _nowhere(weight: FloatArray) -> FloatArray:
-    raise StrategyError("This context has no neighbourhood: pass spread= to SelectionContext.")
+    raise StrategyError("This context has no neighbourhood: pass spread_to_candidates= to it.")
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ def weighted_choice(weight: FloatArray, size: int, rng: np.random.Generator) -> 
         int64 ``[size]``, in order of drawing.
 
     Raises:
-        ValueError: if ``size`` exceeds ``C``.
+        ValueError: if ``size`` exceeds ``C`` or a weight is negative or not finite.
 
     Example:
         >>> weighted_choice(np.array([0.0, 1.0, 1.0]), 2, np.random.default_rng(0)).tolist()
@@ -184,15 +189,19 @@ def weighted_choice(weight: FloatArray, size: int, rng: np.random.Generator) -> 
     """
     if not 0 <= size <= len(weight):
         raise ValueError(f"size must lie between 0 and {len(weight)}; received {size}")
+    if len(weight) and not (weight.min() >= 0 and weight.max() < np.inf):
+        raise ValueError("weight must be finite and at least 0")
     keys = rng.exponential(size=len(weight))
-    with np.errstate(divide="ignore"):
-        order_keys = np.where(weight > 0, keys / weight, np.inf)
-    positive = int(np.count_nonzero(weight > 0))
-    drawn = _smallest(order_keys, min(size, positive))
-    if size > positive:
+    positive = np.flatnonzero(weight)
+    drawn = positive[:0]
+    if len(positive):
+        # Relative to the largest, and no smaller than what a key can be divided by.
+        relative = np.maximum(weight[positive] / weight.max(), 1e-300)
+        drawn = positive[_smallest(keys[positive] / relative, min(size, len(positive)))]
+    if size > len(positive):
         empty = np.flatnonzero(weight == 0)
-        drawn = np.concatenate([drawn, empty[_smallest(keys[empty], size - positive)]])
-    return drawn
+        drawn = np.concatenate([drawn, empty[_smallest(keys[empty], size - len(positive))]])
+    return drawn.astype(np.int64)
 
 
 def _smallest(keys: FloatArray, size: int) -> IntArray:
