@@ -30,7 +30,7 @@ def spread_by_group(groups: NDArray[np.int32], train: IntArray, candidates: IntA
     """
 
     def spread(weight: FloatArray) -> FloatArray:
-        size = int(groups.max()) + 1
+        size = int(groups.max(initial=0)) + 1
         total = np.bincount(groups[train], weights=weight, minlength=size)
         members = np.bincount(groups[candidates], minlength=size)
         share = np.divide(total, members, out=np.zeros(size), where=members > 0)
@@ -45,30 +45,36 @@ def spread_by_text(
 ) -> Spread:
     """Each train example shares its weight equally among its nearest candidates by question text.
 
-    Nearness is the cosine of TF-IDF word vectors (scikit-learn); for pools without groups.
+    Nearness is the cosine of TF-IDF word vectors (scikit-learn), numbers and single letters
+    included; for pools without groups. Where the candidates have no words at all, all are near.
     """
 
     def spread(weight: FloatArray) -> FloatArray:
         from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.neighbors import NearestNeighbors
 
-        questions = pool.dataset["question"]
         anchors = np.flatnonzero(weight)
-        if len(anchors) == 0:
+        if len(anchors) == 0 or len(candidates) == 0:
             return np.zeros(len(candidates))
-        vectoriser = TfidfVectorizer(sublinear_tf=True).fit(questions[int(i)] for i in candidates)
+        vectoriser = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+")
+        try:
+            words = vectoriser.fit_transform(_questions(pool, candidates))
+        except ValueError:  # scikit-learn: "empty vocabulary"
+            return np.full(len(candidates), weight.sum() / len(candidates))
         k = min(neighbours, len(candidates))
-        index = NearestNeighbors(n_neighbors=k, metric="cosine").fit(
-            vectoriser.transform(questions[int(i)] for i in candidates)
-        )
+        index = NearestNeighbors(n_neighbors=k, metric="cosine").fit(words)
         near = index.kneighbors(
-            vectoriser.transform(questions[int(i)] for i in train[anchors]), return_distance=False
+            vectoriser.transform(_questions(pool, train[anchors])), return_distance=False
         )
         shared = np.repeat(weight[anchors] / k, k)
         carried: FloatArray = np.bincount(near.ravel(), shared, len(candidates)).astype(np.float64)
         return carried
 
     return spread
+
+
+def _questions(pool: Pool, index: IntArray) -> list[str]:
+    return list(pool.dataset.select_columns("question")[index.tolist()]["question"])
 
 
 def spread_for(pool: Pool, train: IntArray, candidates: IntArray) -> Spread:
