@@ -29,7 +29,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Encoded:
-    """One problem in tokens: ``ids[:start]`` is the prompt, ``ids[start:]`` target and end token."""
+    """One problem: ``ids[:start]`` is the prompt, ``ids[start:]`` the target and its end token."""
 
     index: int
     ids: NDArray[np.int32]
@@ -63,7 +63,8 @@ def encode(
     token that straddles both belongs to the target. One end token closes every target.
 
     Raises:
-        ModelError: if the tokenizer is not a fast one (offsets are needed) or has no end token.
+        ModelError: if the tokenizer is not a fast one (offsets are needed), has no end token, or
+            leaves a prompt no token of its own (its first token reaches into the target).
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError("The tokenizer must be a fast one (with character offsets).")
@@ -79,8 +80,13 @@ def encode(
     for position, (prompt, _), ids, offsets in rows:
         while ids and ids[-1] == end:  # some tokenizers close the text themselves
             ids.pop()
-        stops = np.array([stop for _, stop in offsets[: len(ids)]])
-        start = int(np.argmax(stops > len(prompt)))
+        past = np.array([stop for _, stop in offsets[: len(ids)]]) > len(prompt)
+        start = int(np.argmax(past)) if past.any() else len(ids)
+        if start == 0:
+            raise ModelError(
+                f"The prompt {prompt!r} has no token of its own; let prompt.prompt end, or "
+                "prompt.target begin, where the tokenizer splits (a line break, for example)."
+            )
         encoded.append(Encoded(int(position), np.array([*ids, end], dtype=np.int32), start))
     return encoded
 
