@@ -2,7 +2,7 @@
 
 One real batch row, as words (see ``activeselect/data/skills/mixture.py`` for the mixture)::
 
-    each minute 6 litres flow in . how many litres after 7 minutes ? then 6 times 7 = 42 . so answer
+    each minute 6 litres flow in . how many litres after 7 minutes ? then 6 x 7 = 42 . so answer
     : 42 <eos> <pad> <pad>
 """
 
@@ -91,12 +91,10 @@ def batches(
             yield torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in chunk])
 
 
-def build_base(
-    out: Path, *, seed: int = 0, tokens: int = 15_000_000, progress: bool = True
-) -> None:
+def build_base(out: Path, *, seed: int = 0, tokens: int = 9_000_000, progress: bool = True) -> None:
     """Train the base model from nothing on one thread and save it as a transformers folder.
 
-    The same seed, token count and torch build give the same weights. About 12 minutes per 15
+    The same seed, token count and torch build give the same weights. About 6 minutes per 9
     million tokens on one core.
 
     Args:

@@ -17,18 +17,12 @@ from activeselect.data.skills.mixture import SHARES, draw_text
 from activeselect.data.skills.skill import Dice, Skill, write_trace
 
 NOISY = {skill.name for skill in NOISE}
-STEP = re.compile(
-    r"(\d+) (\+|plus|-|minus|x|times|/|over|turns|swirls) (\d+) (?:=|is|gives|makes) (\d+) \."
-)
+STEP = re.compile(r"(\d+) (\+|-|x|/|turns) (\d+) = (\d+) \.")
 COMPUTE = {
     "+": int.__add__,
-    "plus": int.__add__,
     "-": int.__sub__,
-    "minus": int.__sub__,
     "x": int.__mul__,
-    "times": int.__mul__,
     "/": int.__floordiv__,
-    "over": int.__floordiv__,
 }
 seeds = st.integers(0, 2**32 - 1)
 
@@ -40,7 +34,7 @@ def check_steps(trace: str) -> int:
     for left, op, right, result in lines:
         if op in COMPUTE:
             assert COMPUTE[op](int(left), int(right)) == int(result)
-            assert op not in ("/", "over") or int(left) % int(right) == 0
+            assert op != "/" or int(left) % int(right) == 0
     return int(lines[-1][-1])
 
 
@@ -92,7 +86,7 @@ def test_one_question_has_many_traces() -> None:
     _, steps = skill.stories[0].draw(np.random.default_rng(0))
     rng = np.random.default_rng(1)
     traces = {write_trace(steps, steps[-1].result, Dice(rng)) for _ in range(500)}
-    assert len(traces) > 490
+    assert len(traces) > 350
     assert {check_steps(trace) for trace in traces} == {steps[-1].result}
 
 
@@ -118,7 +112,7 @@ def test_the_stream_is_the_same_on_every_platform() -> None:
     texts = [f"{p.question} | {p.trace} | {p.answer} | {p.group}" for p in drawn]
     texts += [draw_text(rng)[0] for _ in range(20)]
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
-    assert digest == "4e6961e2e1f6d105", texts[0]
+    assert digest == "5484c96599d5eb38", texts[0]
 
 
 def test_the_vocabulary_has_no_word_twice() -> None:

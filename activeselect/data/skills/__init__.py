@@ -4,7 +4,7 @@ One real record, the prompt being the question and a space::
 
     question  a tank holds 20 litres . each minute 9 flow in and 4 leak out . how many litres
               after 3 minutes ?
-    trace     well 9 - 4 gives 5 . next 5 times 3 = 15 . now 20 plus 15 is 35 . hence answer : 35
+    trace     well 9 - 4 = 5 . next 5 x 3 = 15 . now 20 + 15 = 35 . hence answer : 35
     answer    35
     group     tank
 """

@@ -3,7 +3,7 @@
 One real record of noise, whose steps nobody can predict::
 
     a witch sees 49 stars and 11 moons over 22 hills . what is the secret number ?
-    so 49 turns 11 = 30 . then 30 swirls 22 is 21 . thus answer : 21
+    so 49 turns 11 = 30 . then 30 turns 22 = 21 . thus answer : 21
 """
 
 from __future__ import annotations

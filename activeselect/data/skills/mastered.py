@@ -3,7 +3,7 @@
 One real record (story and program are the sources of a question and its trace)::
 
     ben has 18 kites and gets 20 more but then loses 14 . how many kites now ?
-    now 18 + 20 gives 38 . we get 38 minus 14 gives 24 . so answer : 24
+    now 18 + 20 = 38 . here 38 - 14 = 24 . so answer : 24
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 Five real records, one per part (the last is the question of an unseen skill, with no trace)::
 
-    facts    8 plus 14 = 22 . 54 / 6 gives 9 . 31 minus 12 is 19 . 5 x 7 = 35 . ...
+    facts    8 + 14 = 22 . 54 / 6 = 9 . 31 - 12 = 19 . 5 x 7 = 35 . ...
     easy     there are 4 boxes with 9 pens each but 6 of the pens fell out . how many in all ?
-             so 4 x 9 is 36 . now 36 - 6 = 30 . thus answer : 30
+             so 4 x 9 = 36 . now 36 - 6 = 30 . thus answer : 30
     simple   each minute 6 litres flow in . how many litres after 7 minutes ?
-             then 6 times 7 = 42 . so answer : 42
-    chain    5 9 + 3 x 8 - ?   well 5 + 9 is 14 . next 14 x 3 = 42 . so 42 - 8 = 34 . hence ...
+             then 6 x 7 = 42 . so answer : 42
+    chain    5 9 + 3 x 8 - ?   well 5 + 9 = 14 . next 14 x 3 = 42 . so 42 - 8 = 34 . hence ...
     read     a train goes 40 miles in 5 hours . how far in 3 hours if it starts 2 miles from home ?
 
 No question of any test set is among them: see ``split.py``.
@@ -22,9 +22,7 @@ import numpy as np
 
 from activeselect.data.skills.catalogue import MASTERED, UNSEEN
 from activeselect.data.skills.skill import (
-    EQUALS,
     LARGEST,
-    OPERATORS,
     Dice,
     Step,
     apply,
@@ -75,8 +73,7 @@ def draw_facts(rng: np.random.Generator) -> str:
     lines = []
     for _ in range(FACTS_PER_TEXT):
         step = _grow(1 + dice.below(LARGEST), dice)
-        op, equals = dice.pick(OPERATORS[step.op]), dice.pick(EQUALS)
-        lines.append(f"{step.left} {op} {step.right} {equals} {step.result} .")
+        lines.append(f"{step.left} {step.op} {step.right} = {step.result} .")
     return " ".join(lines)
 
 

@@ -50,9 +50,8 @@ def _spread(share: float, skills: tuple[Skill, ...]) -> dict[str, float]:
     return {skill.name: share / len(skills) for skill in skills}
 
 
-_EASY, _HARD, _NOISE = MASTERED, UNSEEN[:6], NOISE
-_MIXED = {**_spread(0.72, _EASY), **_spread(0.28, _HARD)}
-_NAMES = {part: tuple(skill.name for skill in part) for part in (_EASY, _NOISE)}
+_MIXED = {**_spread(0.72, MASTERED), **_spread(0.28, UNSEEN)}
+_KNOWN = tuple(skill.name for skill in MASTERED)
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
@@ -62,21 +61,21 @@ PRESETS: Mapping[str, Preset] = {
             "the base model already answers 72% of the test, as a pretrained model does",
             pool_mass=_MIXED,
             test_mass=_MIXED,
-            mastered=_NAMES[_EASY],
+            mastered=_KNOWN,
         ),
         Preset(
             "even",
-            "all skills are new to the base model and about equally hard: little to gain",
+            "all skills are new to the base model and equally frequent: little to gain",
             pool_mass=_spread(1.0, UNSEEN),
             test_mass=_spread(1.0, UNSEEN),
         ),
         Preset(
             "trap",
             "as mixed, but a quarter of the pool has answers that nobody can infer",
-            pool_mass={**{k: 0.75 * v for k, v in _MIXED.items()}, **_spread(0.25, _NOISE)},
+            pool_mass={**{k: 0.75 * v for k, v in _MIXED.items()}, **_spread(0.25, NOISE)},
             test_mass=_MIXED,
-            mastered=_NAMES[_EASY],
-            noise=_NAMES[_NOISE],
+            mastered=_KNOWN,
+            noise=tuple(skill.name for skill in NOISE),
         ),
     )
 }
@@ -100,7 +99,7 @@ def build_preset(
 
     Args:
         name: a key of :data:`PRESETS`.
-        seed: not negative. Seeds from :data:`TUNING_SEED` draw their tests from questions that are
+        seed: not negative. From :data:`TUNING_SEED` on, tests are drawn from questions that are
             in no other seed's test: choose learning rates on them, report on seeds below.
         pool_size: problems to learn from, with ids ``0..pool_size - 1``, no question twice.
         test_size: problems to report on, no question twice and none of the pool's.

@@ -4,13 +4,13 @@ One real record (the template and the program are in ``catalogue.py``)::
 
     question  a tank holds 20 litres . each minute 9 flow in and 4 leak out . how many litres
               after 3 minutes ?
-    trace     well 9 - 4 gives 5 . next 5 times 3 = 15 . now 20 plus 15 is 35 . hence answer : 35
+    trace     well 9 - 4 = 5 . next 5 x 3 = 15 . now 20 + 15 = 35 . hence answer : 35
     answer    35
     group     tank
 
 Every word is a token between single spaces, and every number is one of 0..60. The steps are fixed
 by the program, their wording is drawn: two traces of one question agree in meaning and differ in
-about 14 nats of wording, so a low loss on one particular trace is a sign of copying.
+about 7 nats of wording, so a low loss on one particular trace is a sign of copying.
 """
 
 from __future__ import annotations
@@ -28,16 +28,8 @@ LARGEST = 60
 NUMBERS = tuple(str(n) for n in range(LARGEST + 1))
 NAMES = ("ann", "ben", "cat", "dan", "eva", "finn", "gus", "hana", "ivy", "joe", "kim", "leo")
 ITEMS = ("apples", "books", "cards", "dolls", "eggs", "kites", "pens", "rings", "shells", "stamps")
-OPENERS = ("so", "now", "then", "next", "here", "well", "we get", "this way")
+OPENERS = ("so", "now", "then", "next", "here", "well")
 CLOSERS = ("thus", "so", "hence", "finally")
-EQUALS = ("=", "is", "gives", "makes")
-OPERATORS = {
-    "+": ("+", "plus"),
-    "-": ("-", "minus"),
-    "x": ("x", "times"),
-    "/": ("/", "over"),
-    "turns": ("turns", "swirls"),
-}
 FRESH_ID = -1  # of a problem that belongs to no pool yet
 
 _LETTERS = ("A", "B", "C", "D")
@@ -93,8 +85,7 @@ def apply(left: int, op: str, right: int) -> int | None:
 def write_trace(steps: list[Step], answer: int, dice: Dice) -> str:
     """The steps in words drawn anew each time, ending in ``answer : N``."""
     lines = [
-        f"{dice.pick(OPENERS)} {step.left} {dice.pick(OPERATORS[step.op])} {step.right} "
-        f"{dice.pick(EQUALS)} {step.result} ."
+        f"{dice.pick(OPENERS)} {step.left} {step.op} {step.right} = {step.result} ."
         for step in steps
     ]
     return " ".join([*lines, f"{dice.pick(CLOSERS)} answer : {answer}"])
@@ -129,11 +120,6 @@ class Story:
         factors |= set(self.small) | {right for _, op, right in self.steps if op == "/"}
         return tuple(_SMALL if letter in factors else _LARGE for letter in self.letters)
 
-    @cached_property
-    def free_order(self) -> bool:
-        """Whether the second step stands without the first, so that either may be written first."""
-        return len(self.steps) > 2 and "P" not in self.steps[1]
-
     def solve(self, values: dict[str, int], dice: Dice) -> list[Step] | None:
         """The steps with numbers, or None where one of them leaves 1..60."""
         known = dict(values)
@@ -159,8 +145,6 @@ class Story:
             steps = self.solve(values, dice)
             if steps is not None:
                 break
-        if self.free_order and dice.below(2):
-            steps[:2] = steps[1::-1]
         return self.tell(values, dice), steps
 
     def tell(self, values: dict[str, int], dice: Dice) -> str:

@@ -7,7 +7,7 @@ rise gradually instead of jumping.
 One real record (story and program are the sources of a question and its trace)::
 
     a train goes 36 miles in 3 hours . how far in 2 hours if it starts 23 miles from home ?
-    so 36 / 3 is 12 . then 12 times 2 = 24 . now 24 plus 23 makes 47 . thus answer : 47
+    so 36 / 3 = 12 . then 12 x 2 = 24 . now 24 + 23 = 47 . thus answer : 47
 """
 
 from __future__ import annotations

@@ -8,12 +8,10 @@ from __future__ import annotations
 from activeselect.data.skills.catalogue import SKILLS
 from activeselect.data.skills.skill import (
     CLOSERS,
-    EQUALS,
     ITEMS,
     NAMES,
     NUMBERS,
     OPENERS,
-    OPERATORS,
 )
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
@@ -26,9 +24,7 @@ def vocabulary() -> tuple[str, ...]:
         >>> vocabulary()[:4]
         ('<pad>', '<eos>', '<unk>', '0')
     """
-    words = {"answer", ":", ".", *NAMES, *ITEMS, *CLOSERS, *EQUALS}
-    words.update(word for opener in OPENERS for word in opener.split())
-    words.update(word for pair in OPERATORS.values() for word in pair)
+    words = {*"+-x/=.:", "turns", "answer", *NAMES, *ITEMS, *OPENERS, *CLOSERS}
     for skill in SKILLS.values():
         for story in (*skill.stories, *skill.simple):
             words.update(story.words())
