@@ -1,4 +1,4 @@
-"""Slow, independent versions of what sampling and drawing should do: plain Python, one at a time."""
+"""Slow, independent versions of sampling and drawing: plain Python, one outcome at a time."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def tokenizer(tiny_model: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def model(tiny_model: Path) -> Any:
-    """The tiny model in double precision, sharpened so that its texts end at different lengths."""
-    built = AutoModelForCausalLM.from_pretrained(tiny_model).double()
+    """The tiny model, sharpened so that its texts end at different lengths."""
+    built = AutoModelForCausalLM.from_pretrained(tiny_model)
     with torch.no_grad():
         for weight in built.parameters():
             weight.mul_(3.0)
