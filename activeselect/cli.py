@@ -6,6 +6,7 @@ command line fill the same ones, the command line last.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -34,9 +35,13 @@ def run(argv: list[str]) -> int:
     try:
         function, settings = _parse(parser, functions, prepare(argv))
         function(**settings)
+        sys.stdout.flush()
     except ActiveSelectError as error:
         print(f"activeselect: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(
             "activeselect: interrupted; what is finished is kept, the same command continues.",
@@ -85,7 +90,7 @@ def _parse(
     parser: ArgumentParser, functions: dict[str, Callable[..., None]], argv: list[str]
 ) -> tuple[Callable[..., None], dict[str, Any]]:
     try:
-        settings = parser.instantiate_classes(parser.parse_args(argv))
+        settings = parser.instantiate(parser.parse_args(argv))
     except (ArgumentError, TypeError, ValueError) as error:
         names = [name for name in functions if argv[: len(name.split())] == name.split()]
         raise ConfigError(_reason(str(error), functions[names[0]] if names else None)) from error
@@ -147,9 +152,10 @@ def _reason(text: str, function: Callable[..., None] | None) -> str:
     unknown = re.search(r"(?:accept option '|unrecognized arguments: --)([\w.]+)", text)
     if unknown and function is not None:
         section, _, name = unknown[1].rpartition(".")
-        return (
-            f"There is no setting '{unknown[1]}'. {did_you_mean(name, _known(function, section))}"
-        )
+        known = _known(function, section)
+        if not known:  # the section itself is unknown
+            name, known = section, _known(function, "")
+        return f"There is no setting '{unknown[1]}'. {did_you_mean(name, known)}"
     # a setting that may be null is reported once per alternative; the null is not the reason
     lines = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip()]
     reasons = [

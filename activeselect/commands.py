@@ -79,7 +79,9 @@ def train(
 
     console = Console()
     run = ActiveRun(config)
-    run.forecaster = forecaster_for(forecast, run.data.pool.checker)
+    run.forecaster = forecaster_for(
+        forecast, run.data.pool.checker, samples=scoring.samples
+    )
     for report in run.data.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
     result = run.run(out, progress_bar=console.is_terminal)

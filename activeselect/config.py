@@ -32,10 +32,10 @@ class DataConfig:
     """What is learned from, and what it is judged on.
 
     Args:
-        source: ``skills:PRESET`` (built in), ``gsm8k``/``math`` paths or hub ids, or any JSONL, Parquet,
-            CSV file or ``datasets`` folder or hub id.
-        test: the test set, as ``source``; default: the source's test split; ``none``: train without.
-        question, trace, answer, group, id: column names, where the defaults of the source do not fit.
+        source: ``skills:PRESET`` (built in), a path or hub id of GSM8K or MATH, or any JSONL,
+            Parquet or CSV file, ``datasets`` folder or hub id.
+        test: the test set, as ``source``; default: the source's test split; ``none``: no test.
+        question, trace, answer, group, id: column names, where the source's defaults do not fit.
         subset, revision: configuration and commit of a hub dataset.
         strip_notes: remove GSM8K's ``<<...>>`` calculator notes from the traces.
         append_answer: to a trace that does not state its answer, add a line that does.
@@ -105,7 +105,8 @@ class RecipeConfig:
         learning_rate: peak of the schedule.
         epochs: passes over the train set.
         batch_size: examples per optimizer step.
-        schedule: ``linear`` or ``cosine`` decay to 0, or ``constant``, after ``warmup`` (share of steps).
+        schedule: ``linear`` or ``cosine`` decay to 0, or ``constant``.
+        warmup: share of the steps over which the rate rises before that.
         clip: largest gradient norm; 0 = off.
         precision: Lightning's, for example ``32-true`` or ``bf16-mixed``.
         max_length: longest prompt plus target in tokens; default: the model's context.
@@ -140,7 +141,7 @@ class ScoringConfig:
     Args:
         samples, temperature, top_p, max_new_tokens: the sampled completions.
         tau: memorization threshold in nats per token (0.100 on GSM8K, 0.183 on MATH in the paper).
-        limit: score at most that many train examples per round (a fresh random subset); default all.
+        limit: score at most that many train examples, the same random ones in every round; default all.
         batch_tokens: tokens per batch, padding included, in scoring and evaluation.
         keep_completions: completions stored per example (for reading; 0 = none).
     """

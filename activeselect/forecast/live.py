@@ -75,13 +75,14 @@ def live_forecast(
     return LiveForecast(float(model.predict(X)[0]), float(low), float(high), source_of(model))
 
 
-def forecaster_for(setting: str, checker: str) -> Forecaster | None:
+def forecaster_for(setting: str, checker: str, *, samples: int) -> Forecaster | None:
     """The forecaster that a run's ``forecast`` setting names.
 
     Args:
         setting: ``auto`` (the shipped regressor for the data, else for unknown data), a shipped
             one's name, the path of a fitted one, or ``off``.
         checker: the pool's answer checker, which tells GSM8K and MATH.
+        samples: completions per example.
 
     Raises:
         DataError: if there is no such regressor.
@@ -94,7 +95,7 @@ def forecaster_for(setting: str, checker: str) -> Forecaster | None:
         model = load_model(Path(setting))
     else:
         model = load_pretrained(setting)
-    return partial(live_forecast, regressor=model)
+    return partial(live_forecast, regressor=model, samples=samples)
 
 
 def tau_of(model: TestAccuracyRegressor, mean_nll: ArrayLike) -> float:

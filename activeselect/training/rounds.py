@@ -243,7 +243,9 @@ class ActiveSelection(lightning.Callback):
     def _score(self, model: Any) -> Scores:
         index = self.train
         if self.scoring.limit is not None and self.scoring.limit < len(index):
-            rng = np.random.default_rng([self.seed, self.round, 4])
+            # The same subset in every round: premem looks back, and an example that is first seen
+            # when it is memorized already would count as never understood.
+            rng = np.random.default_rng([self.seed, 4])
             index = np.sort(rng.choice(index, self.scoring.limit, replace=False))
         scores = self.scorer.score(
             model,

@@ -1,0 +1,143 @@
+"""The command line as a user meets it: messages in one line, exit codes, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from activeselect.cli import prepare, run
+
+
+def outcome(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
+    code = run(list(argv))
+    captured = capsys.readouterr()
+    return code, captured.err if code else captured.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["strategy=premm"], "There is no strategy 'premm'. Did you mean 'premem'?"),
+        (["data.source=/nowhere/x.jsonl"], "There is no file or folder /nowhere/x.jsonl"),
+        (["data.source=skills:mixd"], "Did you mean 'mixed'?"),
+        (["model=/nowhere/model"], "There is no model folder '/nowhere/model'"),
+        (["recipe.epoch=3"], "There is no setting 'recipe.epoch'. Did you mean 'epochs'?"),
+        (["strategi=random"], "There is no setting 'strategi'. Did you mean 'strategy'?"),
+        (["recipe.learning_rate=fast"], "recipe.learning_rate: Expected a <class 'float'>"),
+        (["rounds.mode=acquire", "rounds.budgets=[-5]"], "expected positive numbers"),
+        (["rounds.mode=acquire", "rounds.budgets=[9,99999]"], "the pool has 8000 problems"),
+        (["scoring.samples=0"], "scoring.samples: expected at least 1; received 0."),
+        (["forecast=gsm9k"], "Did you mean 'gsm8k'?"),
+    ],
+)
+def test_a_mistake_in_train_is_one_line_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, argv: list[str], message: str
+) -> None:
+    code, error = outcome(capsys, "train", "--out", str(tmp_path / "run"), *argv)
+    assert code == 2
+    assert message in error
+    assert error.startswith("activeselect: ")
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()  # nothing was begun
+
+
+def test_a_missing_column_names_the_columns_there_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "1 + 1 ?", "steps": "2"}\n')
+    argv = [f"data.source={file}", "data.question=question", "data.trace=step", "data.test=none"]
+    argv += ["data.checker=number"]
+    code, error = outcome(capsys, "train", "--out", str(tmp_path / "run"), *argv)
+    assert code == 2
+    assert "has no column 'step'" in error
+    assert "Did you mean 'steps'?" in error
+
+
+def test_a_single_file_is_never_its_own_test_set(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"question": "1 + 1 ?", "trace": "2"}\n')
+    argv = [f"data.source={file}", "data.checker=number"]
+    code, error = outcome(capsys, "train", "--out", str(tmp_path / "run"), *argv)
+    assert code == 2
+    assert "data.test=none" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recipee: {epochs: 2}\n", "There is no setting 'recipee.epochs'. Did you mean 'recipe'?"),
+        ("recipe: {epochs: 0}\n", "recipe.epochs: expected at least 1; received 0."),
+        ("recipe: {epochs: [\n", "Problems parsing config"),
+    ],
+)
+def test_a_mistake_in_a_config_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, message: str
+) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    code, error = outcome(capsys, "compare", "--config", str(file), "--out", str(tmp_path / "x"))
+    assert code == 2
+    assert message in error
+
+
+def test_an_unknown_config_name_lists_the_shipped_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = outcome(capsys, "compare", "--config", "quickstrat", "--out", "x")
+    assert code == 2
+    assert "Did you mean 'quickstart'?" in error
+
+
+def test_a_baseline_that_is_not_compared_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = outcome(
+        capsys, "compare", "--config", "quickstart", "--out", "x", "baseline=best"
+    )
+    assert code == 2
+    assert "baseline: expected one of the strategies" in error
+
+
+def test_strategies_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    code, table = outcome(capsys, "strategies")
+    assert code == 0
+    assert "premem" in table
+    code, text = outcome(capsys, "strategies", "--json")
+    assert {row["name"] for row in json.loads(text)} >= {"random", "premem", "oracle"}
+    code, card = outcome(capsys, "strategies", "show", "premem")
+    assert "Source: Kang et al." in card
+    code, error = outcome(capsys, "strategies", "show", "prem")
+    assert code == 2
+    assert "Did you mean 'premem'?" in error
+
+
+def test_assignments_become_options_and_values_stay_values() -> None:
+    assert prepare(["train", "model=a", "--out", "b=c", "recipe.epochs=2"]) == [
+        "train",
+        "--model=a",
+        "--out",
+        "b=c",
+        "--recipe.epochs=2",
+    ]
+
+
+def test_listing_strategies_does_not_wait_for_torch() -> None:
+    code = (
+        "import sys; from activeselect.cli import run; run(['strategies', '--json']);"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_every_shipped_config_composes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    configs = Path(__file__).parents[1] / "configs"
+    for file in sorted(configs.glob("*.yaml")):
+        command = file.read_text().splitlines()[0].split()[2]
+        argv = [command, "--config", file.stem, "--out", str(tmp_path), "--print_config"]
+        with pytest.raises(SystemExit) as stopped:
+            run(argv)
+        assert stopped.value.code == 0, file
+        assert "learning_rate" in capsys.readouterr().out or command == "compare"
