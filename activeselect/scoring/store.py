@@ -104,14 +104,18 @@ class ScoreStore:
         """One round as a table.
 
         Raises:
-            StoreError: if the round is absent or its file cannot be read.
+            StoreError: if the round is absent, its file cannot be read, or it lacks a column.
         """
         file = self._file(round)
         if not file.is_file():
             raise StoreError(f"Round {round} is not stored in {self.path}.")
         try:
+            stored = pq.read_schema(file).names
+            absent = [name for name in columns or () if name not in stored]
+            if absent:
+                raise StoreError(f"Round {round} in {self.path} did not measure '{absent[0]}'.")
             return pq.read_table(file, columns=columns)
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise StoreError(f"Cannot read {file}: {error}") from error
 
     def columns(self) -> frozenset[str]:
@@ -125,8 +129,6 @@ class ScoreStore:
         out = np.full((len(wanted), self.pool_size), np.nan)
         for row, round in enumerate(wanted):
             table = self.read(round, ["index", signal])
-            if signal not in table.column_names:
-                raise StoreError(f"Round {round} in {self.path} did not measure '{signal}'.")
             out[row, table["index"].to_numpy()] = table[signal].to_numpy()
         return out
 
