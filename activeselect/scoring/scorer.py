@@ -139,7 +139,7 @@ class LiveScorer:
             [self.checker.check(text, answer) for text in row]
             for row, answer in zip(texts, answers, strict=True)
         ]
-        return np.array(correct, dtype=bool).reshape(len(texts), len(texts[0]) if texts else 0)
+        return np.array(correct, dtype=bool).reshape(len(texts), len(texts[0]) if texts else 1)
 
     def complete(
         self,
