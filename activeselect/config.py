@@ -183,18 +183,28 @@ class RoundsConfig:
         budgets: train-set sizes of the stages, ascending; the first is drawn at random. When
             reweighting: at most one number, the size of the train set (default: the whole pool).
         score_every: epochs per round.
+        score_until: no scoring after that epoch of a stage; default: up to the last one. A small
+            model memorizes answers before wording, which the threshold on the likelihood cannot
+            see; what it answers in the first epochs is then the better measure, and cheaper.
         restart: start every stage from the base model (as the paper does), or continue.
     """
 
     mode: str = "acquire"
     budgets: tuple[int, ...] = ()
     score_every: int = 1
+    score_until: int | None = None
     restart: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "budgets", tuple(self.budgets))
         _require(self.mode in MODES, "rounds.mode", f"one of {MODES}", self.mode)
         _require(self.score_every >= 1, "rounds.score_every", "at least 1 epoch", self.score_every)
+        _require(
+            self.score_until is None or self.score_until >= self.score_every,
+            "rounds.score_until",
+            f"at least rounds.score_every = {self.score_every}",
+            self.score_until,
+        )
         _require(
             all(budget > 0 for budget in self.budgets),
             "rounds.budgets",

@@ -24,7 +24,7 @@ from activeselect.files import read_json
 from activeselect.study.plan import Cell
 from activeselect.study.study import run_cells
 
-BUDGETS = (150, 300, 600, 1200)
+BUDGETS = (300, 900)
 LEARNING_RATES = (1e-3, 2e-3, 4e-3)
 EPOCHS = (4, 8, 16)
 PER_GROUP = (10, 20, 40, 80, 160, 320)

@@ -108,6 +108,7 @@ class ActiveSelection(lightning.Callback):
         scoring, prompt: settings of the scorer and of the text.
         train: positions of the train set, int ``[T]``.
         score_every: epochs per round.
+        score_until: last epoch that is scored; default: all.
         reselect: whether to reweight the train set after each round; without it the callback only
             measures (the run acquires between fits).
         measure: further signals to measure for the record.
@@ -130,6 +131,7 @@ class ActiveSelection(lightning.Callback):
         prompt: PromptConfig | None = None,
         train: IntArray | None = None,
         score_every: int = 1,
+        score_until: int | None = None,
         reselect: bool = True,
         measure: tuple[str, ...] = (),
         store: ScoreStore | None = None,
@@ -148,6 +150,7 @@ class ActiveSelection(lightning.Callback):
         self.prompt = prompt or PromptConfig()
         self.train = np.arange(len(pool)) if train is None else np.asarray(train, dtype=np.int64)
         self.score_every = score_every
+        self.score_until = score_until
         self.reselect = reselect
         self.store = store
         self.seed = seed
@@ -210,7 +213,8 @@ class ActiveSelection(lightning.Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self.cost.train_s += time.perf_counter() - self._clock
         epoch = trainer.current_epoch + 1
-        if epoch % self.score_every == 0:
+        late = self.score_until is not None and epoch > self.score_until
+        if epoch % self.score_every == 0 and not late:
             self._finish_round(self._model_of(pl_module), epoch, pl_module.log)
 
     # --- the round -----------------------------------------------------------------------------

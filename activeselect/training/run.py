@@ -199,6 +199,7 @@ class _Stage:
             prompt=run.prompt,
             train=self.train,
             score_every=self.config.rounds.score_every,
+            score_until=self.config.rounds.score_until,
             reselect=self.config.rounds.mode == "reweight",
             measure=self.config.measure,
             store=store,
