@@ -51,6 +51,9 @@ def _spread(share: float, skills: tuple[Skill, ...]) -> dict[str, float]:
 
 
 _MIXED = {**_spread(0.72, MASTERED), **_spread(0.28, UNSEEN)}
+# The two slowest skills stay at chance for one of their stories where the rest is long learned: with
+# them, the even preset would reward spending on them.
+_SIMILAR = tuple(skill for skill in UNSEEN if skill.name not in ("bags", "teams"))
 _KNOWN = tuple(skill.name for skill in MASTERED)
 
 PRESETS: Mapping[str, Preset] = {
@@ -65,9 +68,9 @@ PRESETS: Mapping[str, Preset] = {
         ),
         Preset(
             "even",
-            "all skills are new to the base model and equally frequent: little to gain",
-            pool_mass=_spread(1.0, UNSEEN),
-            test_mass=_spread(1.0, UNSEEN),
+            "all skills are new to the base model and about equally hard: little to gain",
+            pool_mass=_spread(1.0, _SIMILAR),
+            test_mass=_spread(1.0, _SIMILAR),
         ),
         Preset(
             "trap",
