@@ -51,8 +51,8 @@ def _spread(share: float, skills: tuple[Skill, ...]) -> dict[str, float]:
 
 
 _MIXED = {**_spread(0.72, MASTERED), **_spread(0.28, UNSEEN)}
-# The two slowest skills stay at chance for one of their stories where the rest is long learned: with
-# them, the even preset would reward spending on them.
+# In the two slowest skills one of the two stories stays at chance long after the rest is learned:
+# with them, the even preset would reward spending on them.
 _SIMILAR = tuple(skill for skill in UNSEEN if skill.name not in ("bags", "teams"))
 _KNOWN = tuple(skill.name for skill in MASTERED)
 
