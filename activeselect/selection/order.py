@@ -16,7 +16,8 @@ def draw_samples(selection: Selection, total: int, *, seed: int, round: int) -> 
 
     Systematic sampling: an example of weight w appears floor or ceil of ``total * w / sum(w)``
     times (up to the rounding of the sum), so equal weights and ``total = K`` give every example
-    exactly once, and weight 0 never appears.
+    exactly once, and weight 0 never appears. The ticks fall on the examples in a random order, so
+    that which examples appear together is random too.
 
     Args:
         selection: K examples with weights.
@@ -41,15 +42,19 @@ def draw_samples(selection: Selection, total: int, *, seed: int, round: int) -> 
             f"There is nothing to train on: {total} samples were asked of a selection of "
             f"{len(selection.index)} examples, none of positive weight."
         )
+    rng = np.random.default_rng([seed, round, 1])
+    order = rng.permutation(len(index))
     # Divided by the largest weight the sum cannot overflow, and equal weights add up exactly.
-    edges = np.cumsum(weight / weight.max())
+    edges = np.cumsum(weight[order] / weight.max())
     edges *= total / edges[-1]
     # Ticks lie at offset, offset + 1, ...; away from whole numbers, where rounding would decide.
     margin = min(0.25, _ROUNDING * total)
-    offset = np.random.default_rng([seed, round, 1]).uniform(margin, 1 - margin)
+    offset = rng.uniform(margin, 1 - margin)
     below = np.clip(np.ceil(edges - offset), 0, total).astype(np.int64)
     below[-1] = total
-    return np.repeat(index, np.diff(below, prepend=0))
+    times = np.empty_like(below)
+    times[order] = np.diff(below, prepend=0)
+    return np.repeat(index, times)
 
 
 #: Relative rounding of the cumulative sum that must not move a tick.

@@ -1,0 +1,222 @@
+"""The training order as properties: nothing lost, nothing twice, the same after any resume."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from activeselect.errors import StrategyError
+from activeselect.selection.order import draw_samples, rank_order
+from activeselect.selection.strategy import Selection
+
+SEEDS = st.integers(0, 2**32)
+ROUNDS = st.integers(0, 100)
+WEIGHTS = st.lists(
+    st.one_of(st.just(0.0), st.just(0.1), st.floats(0, 5), st.floats(0, allow_infinity=False)),
+    min_size=1,
+    max_size=40,
+).filter(any)
+
+
+def counts(selection: Selection, total: int, *, seed: int = 0, round: int = 0) -> np.ndarray:
+    """How often each selected example is drawn."""
+    drawn = draw_samples(selection, total, seed=seed, round=round)
+    assert drawn.dtype == np.int64
+    assert len(drawn) == total
+    position = {int(index): place for place, index in enumerate(selection.index)}
+    return np.bincount([position[int(i)] for i in drawn], minlength=len(position))
+
+
+def positions(size: int) -> np.ndarray:
+    return np.random.default_rng(size).permutation(3 * size)[:size]
+
+
+@settings(max_examples=300, deadline=None)
+@given(WEIGHTS, st.integers(0, 500), SEEDS, ROUNDS)
+@example([5e-324, 5e-324], 7, 0, 0)
+@example([1.7e308, 1.7e308, 1.7e308], 3, 0, 0)
+@example([1.0, 5e-324, 0.0], 10, 0, 0)
+@example([0.1] * 10 + [0.0], 10, 0, 0)
+def test_multiplicities_are_the_floor_or_ceiling_of_the_share(
+    weights: list[float], total: int, seed: int, round: int
+) -> None:
+    weight = np.array(weights)
+    got = counts(Selection.of(positions(len(weights)), weight), total, seed=seed, round=round)
+    share = total * (weight / weight.max()) / (weight / weight.max()).sum()
+    assert (got >= np.floor(share - 1e-9)).all()
+    assert (got <= np.ceil(share + 1e-9)).all()
+    assert not got[weight == 0].any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 300), st.floats(1e-300, 1e300), st.integers(1, 5), SEEDS, ROUNDS)
+def test_equal_weights_give_every_example_equally_often(
+    size: int, weight: float, times: int, seed: int, round: int
+) -> None:
+    selection = Selection.of(positions(size), np.full(size, weight))
+    assert (counts(selection, times * size, seed=seed, round=round) == times).all()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.1, 1 / 3])
+def test_a_million_equal_weights_give_every_example_once(weight: float) -> None:
+    size = 1_000_000
+    selection = Selection.of(np.arange(size), np.full(size, weight))
+    for round in range(3):
+        drawn = draw_samples(selection, size, seed=0, round=round)
+        np.testing.assert_array_equal(drawn, np.arange(size))
+
+
+def test_a_tick_next_to_an_edge_is_not_moved_by_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extreme offsets, which a random seed practically never draws."""
+    size = 100_000
+    selection = Selection.of(np.arange(size), np.full(size, 0.1))
+
+    class Extreme:
+        def __init__(self, share: float) -> None:
+            self.share = share
+
+        def permutation(self, size: int) -> np.ndarray:
+            return np.arange(size)
+
+        def uniform(self, low: float, high: float) -> float:
+            return low + self.share * (high - low)
+
+    for share in (0.0, 1.0):
+        monkeypatch.setattr(np.random, "default_rng", lambda seed, s=share: Extreme(s))
+        assert len(np.unique(draw_samples(selection, size, seed=0, round=0))) == size
+
+
+def test_shares_are_right_on_average() -> None:
+    weight = np.array([0.2, 0.3, 1.7, 0.0, 0.8])
+    selection = Selection.of(np.arange(5), weight)
+    total = sum(counts(selection, 4, seed=seed) for seed in range(3000))
+    np.testing.assert_allclose(total / 3000, 4 * weight / weight.sum(), atol=0.03)
+
+
+@settings(max_examples=50, deadline=None)
+@given(WEIGHTS, SEEDS, ROUNDS)
+def test_draws_repeat(weights: list[float], seed: int, round: int) -> None:
+    selection = Selection.of(positions(len(weights)), weights)
+    one, two = (draw_samples(selection, 50, seed=seed, round=round) for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_seeds_and_rounds_draw_differently() -> None:
+    selection = Selection.of(np.arange(50), np.linspace(0.1, 1, 50))
+    drawn = {
+        draw_samples(selection, 25, seed=seed, round=round).tobytes()
+        for seed in range(4)
+        for round in range(4)
+    }
+    assert len(drawn) == 16
+
+
+def test_which_examples_are_drawn_together_is_random() -> None:
+    """Every pair of 8 examples of equal weight is among 4 draws about as often."""
+    together = np.zeros((8, 8))
+    for seed in range(2000):
+        got = counts(Selection.of(np.arange(8)), 4, seed=seed)
+        together += np.outer(got, got)
+    pairs = together[np.triu_indices(8, 1)] / 2000  # 4 / 8 * 3 / 7 each if drawn one by one
+    assert pairs.min() > 0.15
+    assert pairs.max() < 0.28
+
+
+def test_nothing_asked_gives_nothing() -> None:
+    assert draw_samples(Selection.of([1], [0.0]), 0, seed=0, round=0).shape == (0,)
+
+
+@pytest.mark.parametrize(("index", "weight"), [([], []), ([4, 5], [0.0, 0.0])])
+def test_samples_of_nothing_are_refused(index: list[int], weight: list[float]) -> None:
+    with pytest.raises(StrategyError, match="nothing to train on: 5 samples"):
+        draw_samples(Selection.of(index, weight), 5, seed=0, round=0)
+
+
+# --- ranks -------------------------------------------------------------------------------------
+
+
+def dealt(index: np.ndarray, world_size: int, seed: int, round: int, consumed: int) -> np.ndarray:
+    """What all ranks train on, in the order in which they do so."""
+    ranks = [
+        rank_order(
+            index, seed=seed, round=round, rank=rank, world_size=world_size, consumed=consumed
+        )
+        for rank in range(world_size)
+    ]
+    assert len({len(rank) for rank in ranks}) == 1
+    return np.stack(ranks, axis=1).ravel()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 8), SEEDS, ROUNDS, st.data())
+def test_ranks_are_disjoint_and_exhaustive(
+    size: int, world_size: int, seed: int, round: int, data: st.DataObject
+) -> None:
+    consumed = data.draw(st.integers(0, size))
+    index = np.arange(size) * 7 + 3
+    whole = rank_order(index, seed=seed, round=round)
+    assert sorted(whole) == index.tolist()
+    got = dealt(index, world_size, seed, round, consumed)
+    left_out = (size - consumed) % world_size
+    np.testing.assert_array_equal(got, whole[consumed : size - left_out])
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(st.integers(1, 6), st.integers(0, 5)), max_size=4),
+    SEEDS,
+)
+def test_any_chain_of_resumes_with_any_world_sizes_trains_the_same(
+    size: int, chain: list[tuple[int, int]], seed: int
+) -> None:
+    """Each link trains some steps on some ranks, stops, and the next goes on from there."""
+    index = np.repeat(np.arange(size), 2)
+    whole = rank_order(index, seed=seed, round=1)
+    trained: list[int] = []
+    for world_size, steps in chain:
+        part = dealt(index, world_size, seed, 1, len(trained))[: steps * world_size]
+        trained += part.tolist()
+    trained += rank_order(index, seed=seed, round=1, consumed=len(trained)).tolist()
+    assert trained == whole.tolist()
+
+
+def test_orders_differ_between_seeds_and_rounds() -> None:
+    orders = {
+        rank_order(np.arange(50), seed=seed, round=round).tobytes()
+        for seed in range(4)
+        for round in range(4)
+    }
+    assert len(orders) == 16
+
+
+def test_every_place_is_equally_likely() -> None:
+    places = [np.argmin(rank_order(np.arange(10), seed=seed, round=0)) for seed in range(4000)]
+    assert np.bincount(places, minlength=10).min() > 300
+    assert np.bincount(places, minlength=10).max() < 500
+
+
+def test_inputs_are_not_changed() -> None:
+    index = np.arange(10)
+    index.flags.writeable = False
+    rank_order(index, seed=0, round=0)
+    weight = np.linspace(0, 1, 10)
+    weight.flags.writeable = False
+    draw_samples(Selection.of(index, weight), 10, seed=0, round=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rank": 2, "world_size": 2}, r"rank must lie in \[0, 2\); received 2"),
+        ({"rank": -1}, "received -1"),
+        ({"world_size": 0}, r"\[0, 0\)"),
+        ({"consumed": 11}, r"consumed must lie in \[0, 10\]; received 11"),
+        ({"consumed": -1}, "received -1"),
+    ],
+)
+def test_bounds_are_not_clipped(changes: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rank_order(np.arange(10), seed=0, round=0, **changes)
