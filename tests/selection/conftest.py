@@ -1,0 +1,34 @@
+"""Slow references and the conformance suite, loaded from their files; small contexts."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def load(path: Path) -> ModuleType:
+    name = f"activeselect_tests_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def sampling_reference() -> ModuleType:
+    return load(TESTS / "references" / "sampling.py")
+
+
+@pytest.fixture(scope="session")
+def conformance() -> ModuleType:
+    return load(TESTS / "conformance.py")
