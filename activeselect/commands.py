@@ -6,6 +6,7 @@ Heavy imports happen inside the functions, so that light commands start at once.
 from __future__ import annotations
 
 import json as json_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,11 @@ def train(
 
     console = Console()
     run = ActiveRun(config)
-    run.forecaster = forecaster_for(
-        forecast, run.data.pool.checker, samples=scoring.samples
-    )
+    run.forecaster = forecaster_for(forecast, run.data.pool.checker, samples=scoring.samples)
     for report in run.data.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
-    result = run.run(out, progress_bar=console.is_terminal)
+    installed = find_spec("tensorboard") is not None
+    result = run.run(out, progress_bar=console.is_terminal, tensorboard=installed)
     console.print(_curve_table(result.curve))
     if result.curve[-1]["forecast"]:
         console.print(f"Forecast by: {result.curve[-1]['forecast']['source']}", highlight=False)

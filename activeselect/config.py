@@ -141,7 +141,7 @@ class ScoringConfig:
     Args:
         samples, temperature, top_p, max_new_tokens: the sampled completions.
         tau: memorization threshold in nats per token (0.100 on GSM8K, 0.183 on MATH in the paper).
-        limit: score at most that many train examples, the same random ones in every round; default all.
+        limit: score at most that many train examples, the same random ones in every round.
         batch_tokens: tokens per batch, padding included, in scoring and evaluation.
         keep_completions: completions stored per example (for reading; 0 = none).
     """
@@ -232,8 +232,8 @@ class RunConfig:
         prompt: how a problem becomes text; default: what fits the source.
         seed: of everything random in the run.
         measure: signals measured besides those that the strategy requires, for the record.
-        forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any`` (shipped), a
-            file made by ``activeselect forecast fit``, or ``off``.
+        forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any``
+            (shipped), a file made by ``activeselect forecast fit``, or ``off``.
         accelerator, devices: as in Lightning's Trainer.
         save_model: write the fine-tuned model of the last stage into the run folder.
     """
@@ -275,8 +275,8 @@ class StudyConfig:
             stands for the allocation that the preset's measured learning curves call best.
         baseline: label of the strategy that the others are compared with.
         seeds: one paired replicate each (same pool, same first examples, same test set).
-        rounds, recipe, scoring, prompt, model: as in :class:`RunConfig`; a ``recipe`` left out is the
-            one that was tuned for random selection on the preset.
+        rounds, recipe, scoring, prompt, model: as in :class:`RunConfig`; a ``recipe`` left out is
+            the one that was tuned for random selection on the preset.
         workers: processes side by side, one thread each; 0 = as many as there are cores.
         level: of the intervals.
     """

@@ -41,7 +41,8 @@ class Pool:
         checker: name of the answer checker that fits the data (``activeselect.data.answers``).
 
     Example:
-        >>> pool = Pool.from_problems([Problem(0, "1 + 1 ?", "so 1 + 1 = 2", "2")], checker="number")
+        >>> problems = [Problem(0, "1 + 1 ?", "so 1 + 1 = 2", "2")]
+        >>> pool = Pool.from_problems(problems, checker="number")
         >>> len(pool), pool[0].answer, pool.group_names
         (1, '2', ('',))
     """

@@ -50,7 +50,7 @@ def collect(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Row:
         "verdicts": [],
         "cost": [_named(cell, results[cell]["cost"]) for cell in cells],
         "selection": [row for cell in cells for row in _selection_rows(cell, results[cell])],
-        "examples": [row for cell in _browsed(cells) for row in _example_rows(cell, out)],
+        "examples": [row for cell in _browsed(cells, out) for row in _example_rows(cell, out)],
     }
     for dataset in datasets:
         _compare(config, [cell for cell in cells if cell.dataset == dataset], out, body)
@@ -176,11 +176,11 @@ def _forecast(config: StudyConfig, curves: Sequence[Row]) -> Row:
 # --- the example browser ---------------------------------------------------------------------
 
 
-def _browsed(cells: Sequence[Cell]) -> list[Cell]:
-    """One run per dataset whose examples are shown: the first that sampled completions."""
+def _browsed(cells: Sequence[Cell], out: Path) -> list[Cell]:
+    """One run per dataset whose examples are shown: the first that scored any."""
     chosen: dict[str, Cell] = {}
     for cell in cells:
-        if cell.config.strategy == "premem" or "premem" in cell.config.measure:
+        if any((out / cell.folder / "scores").glob("*.parquet")):
             chosen.setdefault(cell.dataset, cell)
     return list(chosen.values())
 
@@ -203,7 +203,7 @@ def _example_rows(cell: Cell, out: Path) -> list[Row]:
                     "trace": problem.trace,
                     "answer": problem.answer,
                     "group": problem.group,
-                    "premem": table["premem"][i],
+                    "premem": table["premem"][i] if "premem" in table else None,
                     "completions": table.get("completions", [[]] * len(table["index"]))[i],
                 },
             )

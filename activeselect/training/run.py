@@ -19,7 +19,7 @@ import lightning
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
 
 from activeselect.config import RunConfig, to_plain
@@ -115,7 +115,12 @@ class ActiveRun:
         return budgets
 
     def run(
-        self, out: Path, *, progress: Progress | None = None, progress_bar: bool = False
+        self,
+        out: Path,
+        *,
+        progress: Progress | None = None,
+        progress_bar: bool = False,
+        tensorboard: bool = False,
     ) -> RunResult:
         """Train, or continue what the folder ``out`` has of this run.
 
@@ -123,6 +128,7 @@ class ActiveRun:
             out: the run folder (see :mod:`activeselect.training.folder`).
             progress: called after each batch.
             progress_bar: show Lightning's progress bar.
+            tensorboard: log there too (needs the extra ``activeselect[tensorboard]``).
 
         Raises:
             StoreError: if the folder belongs to another run.
@@ -137,7 +143,7 @@ class ActiveRun:
         )
         while state.stage < len(self.budgets):
             stage = _Stage(self, folder, state, store, self._starting_model(folder, state.stage))
-            state = stage.run(progress, progress_bar)
+            state = stage.run(progress, progress_bar, tensorboard)
             folder.save_state(state)
         if self.config.save_model and not folder.file("model").exists():
             folder.file("last-stage").rename(folder.file("model"))
@@ -220,8 +226,8 @@ class _Stage:
         rng = np.random.default_rng([self.config.seed, 0, 6])
         return np.sort(rng.choice(len(self.pool), self.run_.budgets[0], replace=False))
 
-    def run(self, progress: Progress | None, progress_bar: bool) -> RunState:
-        self._fit(progress, progress_bar)
+    def run(self, progress: Progress | None, progress_bar: bool, tensorboard: bool) -> RunState:
+        self._fit(progress, progress_bar, tensorboard)
         accuracy = self._evaluate(progress)
         entry = self._curve_entry(accuracy)
         train = self.train
@@ -243,7 +249,7 @@ class _Stage:
 
     # --- training ------------------------------------------------------------------------------
 
-    def _fit(self, progress: Progress | None, progress_bar: bool) -> None:
+    def _fit(self, progress: Progress | None, progress_bar: bool, tensorboard: bool) -> None:
         recipe = self.config.recipe
         steps = math.ceil(len(self.train) / recipe.batch_size) * recipe.epochs
         lightning.seed_everything(self.config.seed * 1000 + self.number, verbose=False)
@@ -261,9 +267,7 @@ class _Stage:
                 max_epochs=recipe.epochs,
                 gradient_clip_val=recipe.clip or None,
                 use_distributed_sampler=False,
-                logger=CSVLogger(
-                    self.folder.path, name="logs", version=self.folder.log_version(self.number)
-                ),
+                logger=self._loggers(tensorboard),
                 callbacks=callbacks,
                 enable_progress_bar=progress_bar,
                 enable_model_summary=False,
@@ -281,6 +285,11 @@ class _Stage:
                 raise KeyboardInterrupt from None
             finally:
                 self.folder.merge_logs()
+
+    def _loggers(self, tensorboard: bool) -> list[Any]:
+        version = self.folder.log_version(self.number)
+        kinds = [(CSVLogger, "logs"), (TensorBoardLogger, "tensorboard")][: 1 + tensorboard]
+        return [kind(self.folder.path, name=name, version=version) for kind, name in kinds]
 
     # --- after training ------------------------------------------------------------------------
 
