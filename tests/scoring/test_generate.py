@@ -217,12 +217,17 @@ def test_pairs_of_tokens_follow_the_chain_rule(llama: Any, sampling_reference: M
 
 
 def test_a_token_of_probability_0_is_never_drawn() -> None:
-    """The largest uniform number rounds up to 1 in single precision."""
+    """The largest uniform number rounds up to 1, and the sum of probabilities may stay below."""
     from activeselect.scoring.generate import _sample
 
-    drawn = np.array([1 - 2**-53, 0.0])
-    logits = torch.tensor([[2.0, 1.0, -torch.inf, -torch.inf]]).repeat(2, 1)
-    assert _sample(logits, drawn, 1.0, 1.0).tolist() == [1, 0]
+    generator = torch.Generator().manual_seed(0)
+    possible = torch.randn(200, 5, generator=generator)
+    logits = torch.cat([possible, torch.full((200, 3), -torch.inf)], dim=1)
+    mass = torch.softmax(logits, dim=-1).sort(descending=True).values.cumsum(dim=-1)[:, -1]
+    assert (mass < 1).any()
+    assert (mass >= 1).any()
+    for drawn, expected in ((1 - 2**-53, possible.argmin(dim=-1)), (0.0, possible.argmax(dim=-1))):
+        assert torch.equal(_sample(logits, np.full(200, drawn), 1.0, 1.0), expected)
 
 
 def test_ties_are_broken_the_same_way_everywhere() -> None:
