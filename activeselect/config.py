@@ -256,7 +256,7 @@ class RunConfig:
         object.__setattr__(self, "measure", tuple(self.measure))
         _require(bool(self.model), "model", "a folder or hub id", self.model)
         _require(self.seed >= 0, "seed", "at least 0", self.seed)
-        _require(self.devices >= 1, "devices", "at least 1", self.devices)
+        _require(self.devices == 1, "devices", "1 (several are not supported yet)", self.devices)
         _require(
             self.rounds.score_every <= self.recipe.epochs,
             "rounds.score_every",

@@ -17,9 +17,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from activeselect.config import RunConfig, differences, to_plain
 from activeselect.environment import environment
@@ -60,6 +64,21 @@ class RunFolder:
         else:
             write_json(self.file("environment.json"), environment())
             write_json(self.file("config.json"), plain)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; the lock ends with the process, however that ends."""
+        lock = FileLock(self.file(".lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise StoreError(
+                f"Another process is training in {self.path}; wait for it or use another folder."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def file(self, name: str) -> Path:
         return self.path / name

@@ -189,15 +189,10 @@ class ActiveSelection(lightning.Callback):
     # --- Lightning hooks -----------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if getattr(trainer._accelerator_connector, "use_distributed_sampler", False) and (
-            trainer.world_size > 1
-        ):
+        if trainer.world_size > 1:
             raise ConfigError(
-                "ActiveSelection shards its sampler itself; pass use_distributed_sampler=False "
-                "to the Trainer."
+                f"devices: live scoring runs on one device so far; received {trainer.world_size}."
             )
-        self.sampler.rank = trainer.global_rank
-        self.sampler.world_size = trainer.world_size
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._clock = time.perf_counter()

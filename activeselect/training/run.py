@@ -131,12 +131,18 @@ class ActiveRun:
             tensorboard: log there too (needs the extra ``activeselect[tensorboard]``).
 
         Raises:
-            StoreError: if the folder belongs to another run.
+            StoreError: if the folder belongs to another run, or one is under way in it.
             KeyboardInterrupt: on Ctrl-C; the same call continues after the last finished round.
         """
         folder = RunFolder(out, self.config)
         if folder.file("result.json").exists():
             return _result(folder)
+        with folder.locked():
+            return self._run(folder, progress, progress_bar, tensorboard)
+
+    def _run(
+        self, folder: RunFolder, progress: Progress | None, progress_bar: bool, tensorboard: bool
+    ) -> RunResult:
         state = folder.load_state()
         store = ScoreStore(
             folder.file("scores"), self.data.pool.fingerprint, pool_size=len(self.data.pool)

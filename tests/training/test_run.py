@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -48,6 +49,7 @@ def config(model: Path, **changes: object) -> RunConfig:
         rounds=RoundsConfig(budgets=(20, 40), score_every=1),
         recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=8),
         scoring=ScoringConfig(samples=2, max_new_tokens=12),
+        forecast="off",
     )
     return replace(small, **changes)  # type: ignore[arg-type]
 
@@ -182,20 +184,29 @@ def test_an_exception_in_any_epoch_resumes_to_the_same_bits(
         shutil.rmtree(folder)
 
 
-def _kill_and_resume(tiny_model: Path, folder: Path, seconds: float) -> str:
-    """Start ``activeselect train``, SIGKILL it, run it again to the end."""
+def _kill_and_resume(
+    tiny_model: Path, folder: Path, seconds: float, how: signal.Signals = signal.SIGKILL
+) -> str:
+    """Start ``activeselect train``, stop it, run it again to the end."""
     file = folder.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(to_plain(_killed_config(tiny_model))))
     command = [sys.executable, "-m", "activeselect", "train", "--config", str(file)]
     command += ["--out", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as here, or sums differ in the last bit
+    process = subprocess.Popen(
+        command, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     started = time.monotonic()
     while not (folder / "config.json").exists() and time.monotonic() - started < 120:
         time.sleep(0.02)
     time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    process.send_signal(how)
+    _, said = process.communicate()
+    if how is signal.SIGINT and process.returncode != 0:
+        assert process.returncode == 130
+        assert said.strip().endswith("the same command continues.")
+        assert "Traceback" not in said
+    done = subprocess.run(command, env=one_thread, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return digest(folder)
 
@@ -212,6 +223,24 @@ def test_a_killed_process_resumes_to_the_same_bits(tiny_model: Path, tmp_path: P
     ActiveRun(_killed_config(tiny_model)).run(tmp_path / "whole")
     expected = digest(tmp_path / "whole")
     assert _kill_and_resume(tiny_model, tmp_path / "killed", 1.0) == expected
+
+
+def test_ctrl_c_says_how_to_go_on(tiny_model: Path, tmp_path: Path) -> None:
+    ActiveRun(_killed_config(tiny_model)).run(tmp_path / "whole")
+    resumed = _kill_and_resume(tiny_model, tmp_path / "stopped", 1.5, signal.SIGINT)
+    assert resumed == digest(tmp_path / "whole")
+
+
+def test_two_runs_in_one_folder_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    run = ActiveRun(config(tiny_model))
+
+    def second(done: int, total: int, doing: str) -> None:
+        with pytest.raises(StoreError, match="Another process is training"):
+            ActiveRun(config(tiny_model)).run(tmp_path)
+        raise RuntimeError("seen")
+
+    with pytest.raises(RuntimeError, match="seen"):
+        run.run(tmp_path, progress=second)
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 
 One real record, the prompt being the question and a space::
 
-    question  a tank holds 20 litres . each minute 9 flow in and 4 leak out . how many litres
-              after 3 minutes ?
-    trace     well 9 - 4 = 5 . next 5 x 3 = 15 . now 20 + 15 = 35 . hence answer : 35
-    answer    35
-    group     tank
+    question  cat is 26 years old . leo is half as old and ann is 10 years older than leo . how
+              many years between cat and ann ?
+    trace     well 26 / 2 = 13 . so 13 + 10 = 23 . so 26 - 23 = 3 . finally answer : 3
+    answer    3
+    group     ages
 """
 
 from __future__ import annotations
