@@ -6,6 +6,7 @@ Both are measured on tuning seeds, whose test questions are in no test set that 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
-from activeselect.data.skills import TUNING_SEED, build_preset
+from activeselect.data.skills import TUNING_SEED, build_preset, get_preset
 from activeselect.errors import StudyError
 from activeselect.files import read_json
 from activeselect.study.plan import Cell
@@ -28,7 +29,6 @@ BUDGETS = (300, 900)
 LEARNING_RATES = (1e-3, 2e-3, 4e-3)
 EPOCHS = (4, 8, 16)
 PER_GROUP = (10, 20, 40, 80, 160, 320)
-POOL_SIZE = 12_000  # large enough that no group runs out at the largest number per group
 #: Completions of the benchmark are short; the longest trace has fewer tokens.
 SCORING = ScoringConfig(samples=4, max_new_tokens=48)
 
@@ -137,7 +137,8 @@ def _curve_points(
     from activeselect.training.run import ActiveRun
 
     with quiet_worker():
-        data = build_preset(preset, seed, pool_size=POOL_SIZE)
+        pool_size = _pool_size(preset)
+        data = build_preset(preset, seed, pool_size=pool_size)
         mastered = set(data.preset.mastered)
         tested = list(data.preset.test_mass)
         if count:
@@ -154,7 +155,7 @@ def _curve_points(
         for number, part in enumerate(parts):
             initial = _positions(data.pool.groups, data.pool.group_names, part, seed)
             config = RunConfig(
-                data=DataConfig(f"skills:{preset}", pool_size=POOL_SIZE),
+                data=DataConfig(f"skills:{preset}", pool_size=pool_size),
                 strategy="random",
                 rounds=RoundsConfig(budgets=(len(initial),)),
                 recipe=replace(recipe),
@@ -170,6 +171,13 @@ def _curve_points(
                     rows = data.test.groups == code
                     found[name] = float(correct.to_numpy()[rows].mean())
         return found
+
+
+def _pool_size(preset: str) -> int:
+    """Large enough that no group of the test runs out at the largest number per group."""
+    chosen = get_preset(preset)
+    rarest = min(chosen.pool_mass[name] for name in chosen.test_mass)
+    return max(12_000, 4_000 * math.ceil(max(PER_GROUP) / rarest / 4_000))
 
 
 def _positions(
