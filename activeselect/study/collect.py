@@ -34,7 +34,7 @@ def collect(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Row:
     Returns:
         The content of ``results.json`` (``docs/results.md`` describes each field).
     """
-    results = {cell: read_json(out / cell.folder / "result.json") for cell in cells}
+    finished = [(cell, read_json(out / cell.folder / "result.json")) for cell in cells]
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     body: Row = {
         "schema_version": SCHEMA_VERSION,
@@ -42,14 +42,14 @@ def collect(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Row:
         "environment": environment(),
         "datasets": datasets,
         "recipes": {cell.dataset: to_plain(cell.config.recipe) for cell in cells},
-        "curves": [row for cell in cells for row in _curve_rows(cell, results[cell])],
+        "curves": [row for cell, result in finished for row in _curve_rows(cell, result)],
         "efficiency": [],
         "targets": [],
         "gain": [],
         "oracle_share": [],
         "verdicts": [],
-        "cost": [_named(cell, results[cell]["cost"]) for cell in cells],
-        "selection": [row for cell in cells for row in _selection_rows(cell, results[cell])],
+        "cost": [_named(cell, result["cost"]) for cell, result in finished],
+        "selection": [row for cell, result in finished for row in _selection_rows(cell, result)],
         "examples": [row for cell in _browsed(cells, out) for row in _example_rows(cell, out)],
     }
     for dataset in datasets:

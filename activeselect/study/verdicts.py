@@ -106,15 +106,18 @@ def share_verdict(row: Mapping[str, Any], oracle: str) -> str:
     """
     if row["share"] is None:
         return f"Share of the gain of {oracle} that {row['strategy']} reaches: {row['note']}."
+    interval = f"{row['level']:.0%} interval {row['low']:.0%} to {row['high']:.0%}, {_seeds(row)}"
+    if row["low"] <= 0 <= row["high"]:
+        return (
+            f"No evidence that {row['strategy']} reaches any of the gain of {oracle} "
+            f"(share {row['share']:.0%}, {interval})."
+        )
     if row["share"] < 0:
         return (
             f"{row['strategy']} loses where {oracle} gains: {row['share']:.0%} of its gain "
-            f"({row['level']:.0%} interval {row['low']:.0%} to {row['high']:.0%}, {_seeds(row)})."
+            f"({interval})."
         )
-    return (
-        f"{row['strategy']} reaches {row['share']:.0%} of the gain of {oracle} "
-        f"({row['level']:.0%} interval {row['low']:.0%} to {row['high']:.0%}, {_seeds(row)})."
-    )
+    return f"{row['strategy']} reaches {row['share']:.0%} of the gain of {oracle} ({interval})."
 
 
 def evidence_of(row: Mapping[str, Any]) -> str:

@@ -23,7 +23,11 @@ def study(model: Path, **changes: object) -> StudyConfig:
     small = StudyConfig(
         model=str(model),
         data=(DataConfig("skills:mixed", pool_size=120, test_limit=30),),
-        strategies={"random": "random", "premem": "premem"},
+        strategies={
+            "random": "random",
+            "premem": {"name": "premem", "threshold": 0.5},
+            "oracle": "preset",
+        },
         seeds=(0, 1, 2),
         rounds=RoundsConfig(budgets=(16, 32)),
         recipe=RecipeConfig(learning_rate=1e-3, epochs=1, batch_size=8),
@@ -44,7 +48,7 @@ def test_results_have_the_documented_fields(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["schema_version"] == 1
     assert set(results) >= {"config", "environment", "curves", "efficiency", "forecast", "cost"}
-    assert len(results["curves"]) == 2 * 3 * 2
+    assert len(results["curves"]) == 3 * 3 * 2
     assert set(results["curves"][0]) >= {
         "strategy",
         "seed",
