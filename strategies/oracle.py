@@ -46,12 +46,6 @@ class Oracle(Strategy):
                 f"Strategy 'oracle' has targets for train-set sizes {sorted(wanted)}; this run "
                 f"needs {size}. Add it to `targets`, or use budgets that have targets."
             )
-        strangers = wanted[size].keys() - set(context.group_names)
-        if strangers:
-            raise StrategyError(
-                f"Strategy 'oracle' has targets for groups that the pool lacks: "
-                f"{', '.join(sorted(strangers))}. The pool has {', '.join(context.group_names)}."
-            )
         target = np.array([wanted[size].get(name, 0.0) for name in context.group_names])
         have = np.bincount(context.groups[context.train], minlength=len(target))
         missing = np.maximum(target - have, 0.0)
