@@ -234,9 +234,10 @@ def _share_row(
     most = mean_gain(budgets, drawn[oracle], drawn[baseline])
     low, high = (float(end) for end in interval(most, level))
     if low <= 0:
+        fails = "is not distinguishable from 0" if high >= 0 else "is negative"
         note = (
             f"undefined: the oracle's own mean gain ({ceiling:+.3f}, interval {low:+.3f} to "
-            f"{high:+.3f}) is not distinguishable from 0"
+            f"{high:+.3f}) {fails}"
         )
         return row | {"note": note}
     ours = mean_gain(budgets, drawn[name], drawn[baseline])

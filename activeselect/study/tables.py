@@ -126,8 +126,8 @@ def results_table(results: Results) -> Table:
         table.add_column("dataset", style="bold")
     table.add_column("strategy", no_wrap=True)
     for budget in budgets:
-        table.add_column(f"{budget:,g}", justify="right")
-    table.add_column("whole curve", justify="right")
+        table.add_column(f"{budget:,g}", justify="right", overflow="fold")
+    table.add_column("whole curve", justify="right", overflow="fold")
     for preset in presets:
         own_budgets, lines = comparison(results, preset)
         for i, line in enumerate(lines):
@@ -144,7 +144,7 @@ def _terminal(cell: Mapping[str, str]) -> Text:
     text = Text(cell["accuracy"])
     if cell["ratio"]:
         text.append("\n" if cell["accuracy"] else "")
-        text.append(cell["ratio"], style=colour)
+        text.append(cell["ratio"].replace(" (", "\n("), style=colour)  # 80 columns are few
     return text
 
 
