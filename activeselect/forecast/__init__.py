@@ -1,1 +1,1 @@
-
+"""What test accuracy to expect, without test labels."""

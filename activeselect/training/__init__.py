@@ -1,1 +1,1 @@
-
+"""One run: rounds of training, scoring and selection under Lightning."""

@@ -1,0 +1,253 @@
+"""One stage of a run: fit on one train-set size, test, and choose what joins the train set."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from numpy.typing import NDArray
+
+from activeselect.data.answers import get_checker
+from activeselect.data.pool import Pool
+from activeselect.errors import StrategyError
+from activeselect.scoring.scorer import LiveScorer
+from activeselect.scoring.store import ScoreStore
+from activeselect.selection.strategy import Selection
+from activeselect.training.folder import RunFolder, RunState
+from activeselect.training.history import Cost, History
+from activeselect.training.module import ReasoningModule, save_model
+from activeselect.training.rounds import ActiveSelection
+
+if TYPE_CHECKING:
+    from activeselect.training.run import ActiveRun
+
+IntArray = NDArray[np.int64]
+
+#: Told how far a run is: (examples trained so far, examples in all, what is being done).
+Progress = Callable[[int, int, str], None]
+
+
+class Stage:
+    """One train-set size: fit, evaluate, acquire."""
+
+    def __init__(
+        self,
+        run: ActiveRun,
+        folder: RunFolder,
+        state: RunState,
+        store: ScoreStore,
+        model: Any,
+    ) -> None:
+        self.run_, self.config, self.folder, self.state = run, run.config, folder, state
+        self.model, self.tokenizer, self.store = model, run.tokenizer, store
+        self.pool: Pool = run.data.pool
+        self.number = state.stage
+        self.train = self._train_set()
+        if not folder.checkpoint(self.number).exists():
+            store.drop_after(state.rounds)  # a checkpoint says itself which rounds it includes
+        run.strategy.load_state_dict(state.strategy)
+        self.active = ActiveSelection(
+            self.pool,
+            run.tokenizer,
+            run.strategy,
+            scoring=self.config.scoring,
+            prompt=run.prompt,
+            train=self.train,
+            score_every=self.config.rounds.score_every,
+            score_until=self.config.rounds.score_until,
+            reselect=self.config.rounds.mode == "reweight",
+            measure=self.config.measure,
+            store=store,
+            seed=self.config.seed,
+            stage=self.number,
+            history=History.from_store(store, state.rounds),
+            carry_over=not self.config.rounds.restart,
+            forecaster=run.forecaster,
+            cost=Cost(**state.cost),  # type: ignore[arg-type]  # counts are written as integers
+        )
+
+    def _train_set(self) -> IntArray:
+        if self.number:
+            return np.array(self.state.train, dtype=np.int64)
+        if self.run_.initial is not None:
+            return np.sort(self.run_.initial)
+        # The first examples are random and the same for every strategy: runs stay paired.
+        rng = np.random.default_rng([self.config.seed, 0, 6])
+        return np.sort(rng.choice(len(self.pool), self.run_.budgets[0], replace=False))
+
+    def run(self, progress: Progress | None, progress_bar: bool, tensorboard: bool) -> RunState:
+        self._fit(progress, progress_bar, tensorboard)
+        accuracy = self._evaluate(progress)
+        entry = self._curve_entry(accuracy)
+        train = self.train
+        if self.number + 1 < len(self.run_.budgets):
+            train = self._acquire(self.run_.budgets[self.number + 1] - len(train))
+        last = self.number + 1 == len(self.run_.budgets)
+        if (last and self.config.save_model) or not (last or self.config.rounds.restart):
+            self.folder.replace_folder(
+                "last-stage", lambda where: save_model(self.model, self.tokenizer, where)
+            )
+        return RunState(
+            stage=self.number + 1,
+            rounds=self.active.round,
+            train=train.tolist(),
+            cost=asdict(self.active.cost),
+            strategy=self.run_.strategy.state_dict(),
+            curve=[*self.state.curve, entry],
+        )
+
+    # --- training ------------------------------------------------------------------------------
+
+    def _fit(self, progress: Progress | None, progress_bar: bool, tensorboard: bool) -> None:
+        recipe = self.config.recipe
+        steps = math.ceil(len(self.train) / recipe.batch_size) * recipe.epochs
+        lightning.seed_everything(self.config.seed * 1000 + self.number, verbose=False)
+        self.model.train()  # from_pretrained leaves it in eval mode
+        module = ReasoningModule(self.model, recipe, total_steps=steps)
+        checkpoint = self.folder.checkpoint(self.number)
+        callbacks: list[Any] = [self.active, _Checkpoint(checkpoint)]
+        if progress is not None:
+            callbacks.append(_Report(progress, self.active.cost, self.run_.total))
+        with _quiet():
+            trainer = lightning.Trainer(
+                accelerator=self.config.accelerator,
+                devices=self.config.devices,
+                precision=recipe.precision,  # type: ignore[arg-type]  # checked by Lightning
+                max_epochs=recipe.epochs,
+                gradient_clip_val=recipe.clip or None,
+                use_distributed_sampler=False,
+                logger=self._loggers(tensorboard),
+                callbacks=callbacks,
+                enable_progress_bar=progress_bar,
+                enable_model_summary=False,
+                enable_checkpointing=False,
+                log_every_n_steps=1,
+            )
+            try:
+                trainer.fit(
+                    module,
+                    self.active.dataloader(recipe.batch_size),
+                    ckpt_path=str(checkpoint) if checkpoint.exists() else None,
+                    weights_only=True,
+                )
+            except SystemExit:  # Lightning turns Ctrl-C into an exit; callers want to know
+                raise KeyboardInterrupt from None
+            finally:
+                self.folder.merge_logs()
+
+    def _loggers(self, tensorboard: bool) -> list[Any]:
+        version = self.folder.log_version(self.number)
+        kinds = [(CSVLogger, "logs"), (TensorBoardLogger, "tensorboard")][: 1 + tensorboard]
+        return [kind(self.folder.path, name=name, version=version) for kind, name in kinds]
+
+    # --- after training ------------------------------------------------------------------------
+
+    def _evaluate(self, progress: Progress | None) -> float | None:
+        """Greedy test accuracy; right or wrong per problem is kept for paired statistics."""
+        test = self.run_.data.test
+        if test is None:
+            return None
+        if progress is not None:
+            progress(self.active.cost.samples_seen, self.run_.total, "testing")
+        started = time.perf_counter()
+        scorer = LiveScorer(
+            self.tokenizer, get_checker(test.checker), self.config.scoring, seed=self.config.seed
+        )
+        answers = test.dataset["answer"]
+        correct, _ = scorer.evaluate(self.model, self.run_.test_items, list(answers))
+        self.active.cost.eval_s += time.perf_counter() - started
+        table = pa.table({"index": np.arange(len(correct)), "correct": correct})
+        target = self.folder.predictions(self.number)
+        target.parent.mkdir(exist_ok=True)
+        pq.write_table(table, target.with_suffix(".tmp"))
+        target.with_suffix(".tmp").replace(target)
+        return float(correct.mean())
+
+    def _curve_entry(self, accuracy: float | None) -> dict[str, Any]:
+        premem = self.active.history.matrix("premem")
+        names, counts = np.unique(self.pool.groups[self.train], return_counts=True)
+        return {
+            "stage": self.number,
+            "round": self.active.round,
+            "budget": len(self.train),
+            "unique_examples": len(self.train),
+            "samples_seen": self.active.cost.samples_seen,
+            "test_accuracy": accuracy,
+            "test_examples": len(self.run_.test_items),
+            "premem": float(np.nanmean(premem[-1])) if len(premem) else None,
+            "forecast": self._forecast(),
+            "groups": {
+                self.pool.group_names[int(name)]: int(count)
+                for name, count in zip(names, counts, strict=True)
+            },
+        }
+
+    def _forecast(self) -> dict[str, Any] | None:
+        now = self.active.forecast
+        if now is None:
+            return None
+        return {"value": now.value, "low": now.low, "high": now.high, "source": now.source}
+
+    def _acquire(self, budget: int) -> IntArray:
+        """The train set and ``budget`` new problems that the strategy chooses."""
+        taken = np.zeros(len(self.pool), dtype=bool)
+        taken[self.train] = True
+        selection: Selection = self.active.select(np.flatnonzero(~taken), budget)
+        if len(selection.index) < budget:
+            raise StrategyError(
+                f"Strategy '{self.run_.strategy.name}' acquired {len(selection.index)} examples; "
+                f"the budget asks for {budget}."
+            )
+        return np.sort(np.concatenate([self.train, selection.index]))
+
+
+class _Checkpoint(lightning.Callback):
+    """Saves the fit after every epoch, the newest only, by rename."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            temporary.replace(self.path)
+
+
+class _Report(lightning.Callback):
+    """Tells how many examples the run has trained."""
+
+    def __init__(self, progress: Progress, cost: Cost, total: int) -> None:
+        self.progress, self.cost, self.total = progress, cost, total
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.progress(self.cost.samples_seen, self.total, "training")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Mute what Lightning says about hardware and workers; it is noise for a run of minutes."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            # Lightning 2.6 with torch 2.13 uses a deprecated test in its own code
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+            yield
+    finally:
+        logger.setLevel(level)
