@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from activeselect.config import (
     to_plain,
 )
 from activeselect.errors import ConfigError, StoreError
+from activeselect.forecast.live import forecaster_for
 from activeselect.scoring.functional import pre_memorization_accuracy
 from activeselect.training.run import ActiveRun
 
@@ -147,6 +149,21 @@ def test_a_finished_run_is_returned_as_it_is(tiny_model: Path, tmp_path: Path) -
     first = ActiveRun(config(tiny_model)).run(tmp_path)
     again = ActiveRun(config(tiny_model)).run(tmp_path)
     assert again == first
+
+
+def test_each_round_logs_a_forecast_and_the_result_says_whose(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    forecaster = forecaster_for("any", "number", samples=2)
+    result = ActiveRun(config(tiny_model), forecaster=forecaster).run(tmp_path)
+    for entry in result.curve:
+        now = entry["forecast"]
+        assert 0 <= now["low"] <= now["value"] <= now["high"] <= 1
+        assert "Llama-3-8B" in now["source"]
+    with (tmp_path / "metrics.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 4
+    assert all(row["forecast/test_accuracy"] and row["forecast/low"] for row in rows)
 
 
 def test_other_settings_in_the_same_folder_are_refused(tiny_model: Path, tmp_path: Path) -> None:
