@@ -21,6 +21,8 @@ from activeselect import commands
 from activeselect.errors import ActiveSelectError, ConfigError, did_you_mean
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
+#: A parameter of this name is a dataclass; its fields are settings of the command.
+CONFIG = "config"
 _INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
@@ -81,7 +83,9 @@ def _add_commands(
         positional = [key for key in hints if key in commands.POSITIONAL]
         for key in positional:
             child.add_argument(key, type=hints[key])
-        child.add_function_arguments(entry, as_positional=False, skip=set(positional))
+        if CONFIG in hints:
+            child.add_class_arguments(hints[CONFIG])
+        child.add_function_arguments(entry, as_positional=False, skip={*positional, CONFIG})
         functions[prefix + name] = entry
         chooser.add_subcommand(name, child, help=summary)
 
@@ -100,6 +104,10 @@ def _parse(
         settings = settings[words[-1]]
     name = " ".join(words)
     values = {key: value for key, value in settings.items() if key != "config"}
+    kind = get_type_hints(functions[name]).get(CONFIG)
+    if kind is not None:
+        names = [field.name for field in fields(kind)]
+        values[CONFIG] = kind(**{key: values.pop(key) for key in names})
     return functions[name], values
 
 
@@ -172,6 +180,7 @@ def _reason(text: str, function: Callable[..., None] | None) -> str:
 def _known(function: Callable[..., None], section: str) -> list[str]:
     """Settings of a command, or of one of its sections."""
     hints = get_type_hints(function)
+    hints |= get_type_hints(hints.pop(CONFIG)) if CONFIG in hints else {}
     if not section:
         return [name for name in hints if name != "return"]
     kinds = (hints.get(section), *get_args(hints.get(section)))

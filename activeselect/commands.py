@@ -1,5 +1,7 @@
 """What each command does; the signatures are the command line (see :mod:`activeselect.cli`).
 
+The fields of a ``config`` parameter are settings of the command themselves.
+
 Heavy imports happen inside the functions, so that light commands start at once.
 """
 
@@ -13,74 +15,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from activeselect.config import (
-    BUILT_IN_MODEL,
-    DataConfig,
-    PromptConfig,
-    RecipeConfig,
-    RoundsConfig,
-    RunConfig,
-    ScoringConfig,
-    StudyConfig,
-)
+from activeselect.config import RecipeConfig, RunConfig, StudyConfig
 from activeselect.forecast import commands as forecast_commands
 
 
-def train(
-    out: Path,
-    model: str = BUILT_IN_MODEL,
-    data: DataConfig = DataConfig(),  # noqa: B008  (frozen)
-    strategy: str | dict[str, Any] = "premem",
-    rounds: RoundsConfig = RoundsConfig(mode="reweight"),  # noqa: B008  (frozen)
-    recipe: RecipeConfig = RecipeConfig(),  # noqa: B008  (frozen)
-    scoring: ScoringConfig = ScoringConfig(),  # noqa: B008  (frozen)
-    prompt: PromptConfig | None = None,
-    seed: int = 0,
-    measure: tuple[str, ...] = (),
-    forecast: str = "auto",
-    accelerator: str = "auto",
-    devices: int = 1,
-    save_model: bool = True,
-) -> None:
+def train(out: Path, config: RunConfig) -> None:
     """Fine-tune one model in rounds with live scoring and selection.
 
     Args:
         out: run folder; the same command continues what is in it.
-        model: folder as save_pretrained writes it, hub id, or 'skills-base'.
-        data: what is learned from and judged on.
-        strategy: name, {name: ..., PARAMETER: ...} or {class_path: ..., PARAMETER: ...}.
-        rounds: when the run scores and selects.
-        recipe: how the model is trained.
-        scoring: how train examples are measured.
-        prompt: how a problem becomes text; default: what fits the source.
-        seed: of everything random.
-        measure: signals measured besides those that the strategy requires.
-        forecast: of test accuracy: auto, gsm8k, math, any, a file of 'forecast fit', or off.
-        accelerator: as in Lightning's Trainer.
-        devices: as in Lightning's Trainer.
-        save_model: write the fine-tuned model into the run folder.
+        config: all settings.
     """
-    config = RunConfig(
-        model=model,
-        data=data,
-        strategy=strategy,
-        rounds=rounds,
-        recipe=recipe,
-        scoring=scoring,
-        prompt=prompt,
-        seed=seed,
-        measure=measure,
-        forecast=forecast,
-        accelerator=accelerator,
-        devices=devices,
-        save_model=save_model,
-    )
     from activeselect.forecast.live import forecaster_for
     from activeselect.training.run import ActiveRun
 
     console = Console()
     run = ActiveRun(config)
-    run.forecaster = forecaster_for(forecast, run.data.pool.checker, samples=scoring.samples)
+    run.forecaster = forecaster_for(
+        config.forecast, run.data.pool.checker, samples=config.scoring.samples
+    )
     for report in run.data.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
     installed = find_spec("tensorboard") is not None
@@ -91,55 +44,13 @@ def train(
     console.print(f"Run folder: {out}", highlight=False, markup=False)
 
 
-def compare(
-    out: Path,
-    model: str = BUILT_IN_MODEL,
-    data: tuple[DataConfig, ...] = (DataConfig(),),
-    strategies: dict[str, str | dict[str, Any]] | None = None,
-    baseline: str = "random",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    rounds: RoundsConfig = RoundsConfig(budgets=(150, 300, 600)),  # noqa: B008  (frozen)
-    recipe: RecipeConfig | None = None,
-    scoring: ScoringConfig = ScoringConfig(),  # noqa: B008  (frozen)
-    prompt: PromptConfig | None = None,
-    measure: tuple[str, ...] = (),
-    accelerator: str = "auto",
-    workers: int = 0,
-    level: float = 0.95,
-) -> None:
+def compare(out: Path, config: StudyConfig) -> None:
     """Compare strategies over seeds and budgets, with intervals and a report.
 
     Args:
         out: folder of the study; the same command continues what is in it.
-        model: folder, hub id, or 'skills-base'.
-        data: the datasets, each judged on its own.
-        strategies: label -> strategy; 'preset' stands for a built-in preset's oracle.
-        baseline: label that the others are compared with.
-        seeds: paired replicates.
-        rounds: train-set sizes, and when the run scores.
-        recipe: how models are trained; default: the preset's, tuned for random selection.
-        scoring: how train examples are measured.
-        prompt: how a problem becomes text; default: what fits the source.
-        measure: signals measured in every run, for the record.
-        accelerator: as in Lightning's Trainer.
-        workers: processes side by side; 0 = one per core.
-        level: of the intervals.
+        config: all settings.
     """
-    config = StudyConfig(
-        model=model,
-        data=data,
-        strategies=strategies or {"random": "random", "premem": "premem"},
-        baseline=baseline,
-        seeds=seeds,
-        rounds=rounds,
-        recipe=recipe,
-        scoring=scoring,
-        prompt=prompt,
-        measure=measure,
-        accelerator=accelerator,
-        workers=workers,
-        level=level,
-    )
     from activeselect.study.report import results_table
     from activeselect.study.study import Study
 

@@ -241,7 +241,7 @@ class RunConfig:
     model: str = BUILT_IN_MODEL
     data: DataConfig = field(default_factory=DataConfig)
     strategy: str | dict[str, Any] = "premem"
-    rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(mode="reweight"))
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     prompt: PromptConfig | None = None
