@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from activeselect.errors import DataError
+from activeselect.files import write_text
 from activeselect.forecast.curve import save_tau_curve, tau_curve
 from activeselect.forecast.evaluate import (
     MIN_CHECKPOINTS,
@@ -113,7 +114,7 @@ def fit(traces: Path, out: Path, dataset: str | None = None) -> None:
     model = fit_runs(runs)
     facts = provenance(runs, f"fitted on {', '.join(names)} in {traces.resolve().name}")
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(model.to_json(facts) + "\n", encoding="utf-8")
+    write_text(out, model.to_json(facts) + "\n")
     console = Console(stderr=True, highlight=False)
     console.print(f"{model.n_groups_} runs, calibration {model.calibration_} -> {out}")
 

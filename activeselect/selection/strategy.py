@@ -89,7 +89,7 @@ class SelectionContext:
         candidates: positions that may be selected, int64 ``[C]``.
         train: positions of the current train set, int64 ``[T]``; equal to ``candidates`` when
             the run reweights, disjoint from them when it acquires.
-        times_seen: how often each example was trained on so far, int64 ``[N]``.
+        times_seen: how often each example was trained on in the current stage, int64 ``[N]``.
         groups: group of each example, int32 ``[N]``.
         group_names: names that ``groups`` points into.
         signals: measured signals by name, each a function that returns float64 ``[R, N]``.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ def tune_recipe(
         "grid": rows,
         "budgets": list(BUDGETS),
         "seeds": numbers,
-        "command": f"activeselect benchmark recipe --preset {preset} --seeds {seeds}",
+        "command": f"activeselect benchmark recipe --preset {preset} --seeds {seeds} --out work",
     }
 
 
@@ -125,7 +124,7 @@ def measure_curves(
     return {
         "curves": curves,
         "seeds": numbers,
-        "command": f"activeselect benchmark oracle --preset {preset} --seeds {seeds}",
+        "command": f"activeselect benchmark oracle --preset {preset} --seeds {seeds} --out work",
     }
 
 
@@ -158,7 +157,7 @@ def _curve_points(
                 data=DataConfig(f"skills:{preset}", pool_size=pool_size),
                 strategy="random",
                 rounds=RoundsConfig(budgets=(len(initial),)),
-                recipe=replace(recipe),
+                recipe=recipe,
                 scoring=SCORING,
                 seed=seed,
                 save_model=False,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from activeselect.errors import ActiveSelectError
-from activeselect.files import write_json, write_text
+from activeselect.files import read_json, write_json, write_text
 from activeselect.study.plan import Cell
 
 _SECONDS_BETWEEN_REPORTS = 0.5
@@ -85,8 +85,6 @@ def finished(cell: Cell, out: Path) -> bool:
 
 def progress_of(cell: Cell, out: Path) -> dict[str, Any] | None:
     """The last progress report of a cell, or None before the first."""
-    from activeselect.files import read_json
-
     try:
         report: dict[str, Any] = read_json(out / cell.folder / "progress.json")
     except ActiveSelectError:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from activeselect.files import write_bytes
 from activeselect.study.curves import monotone
 
 P = ParamSpec("P")
@@ -162,20 +161,6 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
     with mpl.rc_context(_RC):
         figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
     text = svg_text(figure, name)
-    write_atomically(folder / f"{name}.svg", text.encode("utf-8"))
-    write_atomically(folder / f"{name}.png", buffer.getvalue())
+    write_bytes(folder / f"{name}.svg", text.encode("utf-8"))
+    write_bytes(folder / f"{name}.png", buffer.getvalue())
     return text
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(temporary).chmod(0o644)  # mkstemp keeps it private to the user
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -14,7 +14,8 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from activeselect.study.figure_style import inline_svg, save_figure, write_atomically
+from activeselect.files import write_text
+from activeselect.study.figure_style import inline_svg, save_figure
 from activeselect.study.figures import cost_bars, forecast_scatter, learning_curves
 from activeselect.study.forest import efficiency_forest
 from activeselect.study.tables import (
@@ -68,10 +69,10 @@ def write_report(results: Results, out: Path) -> Path:
         for name, (figure, description) in figures_of(results).items()
     }
     headline = headline_of(results)
-    write_atomically(out / "report.md", markdown(results, headline).encode("utf-8"))
-    write_atomically(out / "curves.csv", curves_csv(results).encode("utf-8"))
+    write_text(out / "report.md", markdown(results, headline))
+    write_text(out / "curves.csv", curves_csv(results))
     page = out / "report.html"
-    write_atomically(page, render(results, svgs).encode("utf-8"))
+    write_text(page, render(results, svgs))
     return page
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -86,6 +86,10 @@ class RunFolder:
     def checkpoint(self, stage: int) -> Path:
         return self.path / "checkpoints" / f"stage-{stage}.ckpt"
 
+    def after_stage(self, stage: int) -> Path:
+        """The model that a finished stage leaves; one folder each, so that none is overwritten."""
+        return self.path / "checkpoints" / f"after-stage-{stage}"
+
     def predictions(self, stage: int) -> Path:
         return self.path / "predictions" / f"stage-{stage}.parquet"
 
@@ -120,13 +124,13 @@ class RunFolder:
             lines.append(",".join([str(stage), *(row.get(name, "") for name in header[1:])]))
         write_text(self.file("metrics.csv"), "\n".join(lines) + "\n")
 
-    def replace_folder(self, name: str, write: Any) -> None:
-        """Let ``write(folder)`` fill a folder, then put it in place of the old one."""
-        target, temporary = self.file(name), self.file(f".{name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
+    def write_folder(self, target: Path, write: Callable[[Path], None]) -> None:
+        """Let ``write`` fill a folder that appears under its name only when it is complete."""
+        temporary = target.with_name(f".{target.name}.tmp")
+        for leftover in (temporary, target):  # of an attempt that was stopped
+            shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
         write(temporary)
-        shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
 
 

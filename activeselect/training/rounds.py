@@ -112,7 +112,6 @@ class ActiveSelection(lightning.Callback):
         }
         self.sampler = ActiveSampler(Selection.of(self.train), seed=seed)
         self.forecaster = forecaster
-        self.forecast: Forecast | None = None
         self._model_of = model_of or _inner_model
         self._clock = 0.0
 
@@ -161,7 +160,7 @@ class ActiveSelection(lightning.Callback):
             for name, values in self._record(scores, epoch).items():
                 log(f"score/{name}", float(values.mean()))
             log("score/seconds", scores.seconds)
-            self._forecast(log)
+            self._log_forecast(log)
         else:
             self.history.add(self.train[:0], {})
         self.round += 1
@@ -169,16 +168,21 @@ class ActiveSelection(lightning.Callback):
             self.sampler.selection = self.select(self.train, len(self.train))
             log("select/examples", float(len(self.sampler.selection.index)))
 
-    def _forecast(self, log: Callable[..., None]) -> None:
+    def forecast(self) -> Forecast | None:
+        """What to expect on the test after the last scored round; a function of the history."""
         if self.forecaster is None or not {"accuracy", "mean_nll"} <= self.history.signals.keys():
-            return
+            return None
         rows = slice(self._since, None)
-        self.forecast = self.forecaster(
+        return self.forecaster(
             self.history.matrix("accuracy")[rows], self.history.matrix("mean_nll")[rows]
         )
-        log("forecast/test_accuracy", self.forecast.value, prog_bar=True)
-        log("forecast/low", self.forecast.low)
-        log("forecast/high", self.forecast.high)
+
+    def _log_forecast(self, log: Callable[..., None]) -> None:
+        now = self.forecast()
+        if now is not None:
+            log("forecast/test_accuracy", now.value, prog_bar=True)
+            log("forecast/low", now.low)
+            log("forecast/high", now.high)
 
     def _score(self, model: Any) -> Scores:
         index = self.train

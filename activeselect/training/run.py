@@ -137,7 +137,7 @@ class ActiveRun:
             state = stage.run(progress, progress_bar, tensorboard)
             folder.save_state(state)
         if self.config.save_model and not folder.file("model").exists():
-            folder.file("last-stage").rename(folder.file("model"))
+            folder.after_stage(len(self.budgets) - 1).rename(folder.file("model"))
         shutil.rmtree(folder.file("checkpoints"), ignore_errors=True)
         result = {
             "schema_version": 1,
@@ -155,7 +155,7 @@ class ActiveRun:
         """The base model, or the last stage's where the run continues from it."""
         if self.config.rounds.restart or stage == 0:
             return load_model(self.config.model)[0]
-        return load_model(str(folder.file("last-stage")))[0]
+        return load_model(str(folder.after_stage(stage - 1)))[0]
 
     def _max_length(self) -> int:
         context = getattr(self.model.config, "max_position_embeddings", None) or sys.maxsize

@@ -96,8 +96,9 @@ class Stage:
             train = self._acquire(self.run_.budgets[self.number + 1] - len(train))
         last = self.number + 1 == len(self.run_.budgets)
         if (last and self.config.save_model) or not (last or self.config.rounds.restart):
-            self.folder.replace_folder(
-                "last-stage", lambda where: save_model(self.model, self.tokenizer, where)
+            self.folder.write_folder(
+                self.folder.after_stage(self.number),
+                lambda where: save_model(self.model, self.tokenizer, where),
             )
         return RunState(
             stage=self.number + 1,
@@ -119,7 +120,7 @@ class Stage:
         checkpoint = self.folder.checkpoint(self.number)
         callbacks: list[Any] = [self.active, _Checkpoint(checkpoint)]
         if progress is not None:
-            callbacks.append(_Report(progress, self.active.cost, self.run_.total))
+            callbacks.append(_Report(progress, self.active, self.run_.total))
         with _quiet():
             trainer = lightning.Trainer(
                 accelerator=self.config.accelerator,
@@ -195,7 +196,7 @@ class Stage:
         }
 
     def _forecast(self) -> dict[str, Any] | None:
-        now = self.active.forecast
+        now = self.active.forecast()
         if now is None:
             return None
         return {"value": now.value, "low": now.low, "high": now.high, "source": now.source}
@@ -229,11 +230,11 @@ class _Checkpoint(lightning.Callback):
 class _Report(lightning.Callback):
     """Tells how many examples the run has trained."""
 
-    def __init__(self, progress: Progress, cost: Cost, total: int) -> None:
-        self.progress, self.cost, self.total = progress, cost, total
+    def __init__(self, progress: Progress, active: ActiveSelection, total: int) -> None:
+        self.progress, self.active, self.total = progress, active, total
 
     def on_train_batch_end(self, *args: Any) -> None:
-        self.progress(self.cost.samples_seen, self.total, "training")
+        self.progress(self.active.cost.samples_seen, self.total, "training")
 
 
 @contextmanager

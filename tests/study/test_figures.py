@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from activeselect.files import write_bytes
 from activeselect.study.figure_style import (
     CYCLE,
     inline_svg,
@@ -21,7 +22,6 @@ from activeselect.study.figure_style import (
     spread,
     strategy_styles,
     svg_text,
-    write_atomically,
 )
 from activeselect.study.figures import cost_bars, forecast_scatter, learning_curves, summarise
 from activeselect.study.forest import efficiency_forest
@@ -108,14 +108,14 @@ def test_atomic_write_leaves_the_old_file_on_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.txt"
-    write_atomically(path, b"old")
+    write_bytes(path, b"old")
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"new")
+        write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 

@@ -177,12 +177,15 @@ def test_a_budget_above_the_pool_is_refused(tiny_model: Path) -> None:
         ActiveRun(config(tiny_model, rounds=RoundsConfig(budgets=(20, 500))))
 
 
+@pytest.mark.parametrize("restart", [True, False])
 def test_an_exception_in_any_epoch_resumes_to_the_same_bits(
-    tiny_model: Path, tmp_path: Path
+    tiny_model: Path, tmp_path: Path, restart: bool
 ) -> None:
     """Stop after every possible batch; the resumed run must end like the uninterrupted one."""
-    chosen = config(tiny_model, rounds=RoundsConfig(budgets=(16, 24)))
-    ActiveRun(chosen).run(tmp_path / "whole")
+    rounds = RoundsConfig(budgets=(16, 24), score_until=1, restart=restart)
+    chosen = config(tiny_model, rounds=rounds)
+    forecaster = forecaster_for("any", "number", samples=2)
+    ActiveRun(chosen, forecaster=forecaster).run(tmp_path / "whole")
     batches = 2 * 2 + 3 * 2
     for stop in range(1, batches + 1):
         folder = tmp_path / f"stopped-{stop}"
@@ -195,8 +198,14 @@ def test_an_exception_in_any_epoch_resumes_to_the_same_bits(
                 raise RuntimeError("stopped")
 
         with pytest.raises(RuntimeError, match="stopped"):
-            ActiveRun(chosen).run(folder, progress=interrupt)
-        ActiveRun(chosen).run(folder)
+            ActiveRun(chosen, forecaster=forecaster).run(folder, progress=interrupt)
+        reported: list[int] = []
+
+        def note(done: int, total: int, doing: str) -> None:
+            reported.extend([done] if doing == "training" else [])  # noqa: B023
+
+        ActiveRun(chosen, forecaster=forecaster).run(folder, progress=note)
+        assert not reported or reported[-1] == (16 + 24) * 2
         assert digest(folder) == digest(tmp_path / "whole"), f"stopped after batch {stop}"
         shutil.rmtree(folder)
 
