@@ -31,7 +31,7 @@ class Oracle(Strategy):
     """
 
     name: ClassVar[str] = "oracle"
-    requires: ClassVar[tuple[str, ...]] = ()
+    requires: tuple[str, ...] = ()
 
     def __init__(self, targets: Mapping[str, Mapping[str, float]]) -> None:
         if not all(str(size).isdigit() for size in targets):

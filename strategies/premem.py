@@ -26,7 +26,7 @@ class PreMemorization(Strategy):
     """
 
     name: ClassVar[str] = "premem"
-    requires: ClassVar[tuple[str, ...]] = ("premem",)
+    requires: tuple[str, ...] = ("premem",)
     citation: ClassVar[str] = "arXiv:2411.07681"
 
     def __init__(self, threshold: float = 0.6, floor: float = 0.0) -> None:

@@ -20,7 +20,7 @@ class Random(Strategy):
     """
 
     name: ClassVar[str] = "random"
-    requires: ClassVar[tuple[str, ...]] = ()
+    requires: tuple[str, ...] = ()
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         size = min(budget, len(context.candidates))

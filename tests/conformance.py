@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from activeselect.errors import StrategyError
-from activeselect.selection.acquire import spread_by_group
+from activeselect.selection.acquire import GroupNeighbourhood
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 
 Build = Callable[[], Strategy]
@@ -64,7 +64,7 @@ class World:
             groups=groups,
             group_names=self.group_names,
             signals={name: (lambda v=v: frozen(v)) for name, v in self.signals.items()},
-            spread_to_candidates=spread_by_group(groups, train, candidates),
+            near=GroupNeighbourhood(groups, train, candidates),
         )
 
 

@@ -8,21 +8,31 @@ A strategy sees arrays and returns arrays. The same call serves both modes of a 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from activeselect.errors import StrategyError as StrategyError  # strategies import it from here
+from activeselect.errors import StrategyError as StrategyError  # strategies import these from here
+from activeselect.selection.draw import weighted_choice as weighted_choice
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-#: Carries weights on the train set [T] over to the candidates near them [C].
-Spread = Callable[[FloatArray], FloatArray]
+
+class Neighbourhood(Protocol):
+    """What carries knowledge about some examples over to the candidates near them."""
+
+    def spread(self, weight: FloatArray) -> FloatArray:
+        """Each train example shares its weight ``[T]`` among the candidates near it, ``[C]``."""
+
+    def average(self, value: FloatArray) -> FloatArray:
+        """Mean of the known values ``[N]`` near each candidate, ``[C]``; NaN where none is."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +86,13 @@ class Selection:
         return self
 
 
-def _nowhere(weight: FloatArray) -> FloatArray:
-    raise StrategyError("This context has no neighbourhood: pass spread_to_candidates= to it.")
+class _Nowhere:
+    """The neighbourhood of a context that was built without one."""
+
+    def spread(self, weight: FloatArray) -> FloatArray:
+        raise StrategyError("This context has no neighbourhood: pass near= to it.")
+
+    average = spread
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,9 @@ class SelectionContext:
         groups: group of each example, int32 ``[N]``.
         group_names: names that ``groups`` points into.
         signals: measured signals by name, each a function that returns float64 ``[R, N]``.
-        spread_to_candidates: see :meth:`spread`.
+        vector_signals: those that are a vector per example, each a function that returns float32
+            ``[N, D]``; NaN rows where not measured.
+        near: see :meth:`spread` and :meth:`scores`.
     """
 
     round: int
@@ -103,7 +120,8 @@ class SelectionContext:
     groups: NDArray[np.int32]
     group_names: tuple[str, ...] = ("",)
     signals: Mapping[str, Callable[[], FloatArray]] = field(default_factory=dict)
-    spread_to_candidates: Spread = _nowhere
+    vector_signals: Mapping[str, Callable[[], NDArray[np.float32]]] = field(default_factory=dict)
+    near: Neighbourhood = field(default_factory=_Nowhere)
 
     @property
     def reweights(self) -> bool:
@@ -117,10 +135,7 @@ class SelectionContext:
             StrategyError: if the run does not measure the signal (name it in ``requires``).
         """
         if signal not in self.signals:
-            raise StrategyError(
-                f"The signal '{signal}' is not measured in this run; "
-                f"name it in the strategy's `requires`. Measured: {sorted(self.signals)}."
-            )
+            raise StrategyError(_unmeasured(signal, self.signals))
         return self.signals[signal]()
 
     def latest(self, signal: str) -> FloatArray:
@@ -131,6 +146,31 @@ class SelectionContext:
             np.copyto(newest, row, where=~np.isnan(row))
         return newest
 
+    def scores(self, signal: str) -> FloatArray:
+        """The newest measurement of a signal for each candidate, float64 ``[C]``.
+
+        A candidate that was never scored gets the mean of the scored examples near it: those of
+        its group, or its nearest neighbours where the pool has no groups; NaN where there are
+        none.
+        """
+        values = self.latest(signal)
+        own = values[self.candidates]
+        if self.reweights or not np.isnan(own).any():
+            return own
+        return np.where(np.isnan(own), self.near.average(values), own)
+
+    def vectors(self, signal: str) -> NDArray[np.float32]:
+        """A vector per example (``embedding``, ``gradient``), float32 ``[N, D]``.
+
+        Rows are NaN where nothing was measured; train set and candidates always are.
+
+        Raises:
+            StrategyError: if the run does not measure the signal (name it in ``requires``).
+        """
+        if signal not in self.vector_signals:
+            raise StrategyError(_unmeasured(signal, self.vector_signals))
+        return self.vector_signals[signal]()
+
     def spread(self, weight: FloatArray) -> FloatArray:
         """Carry non-negative weights on the train set ``[T]`` over to the candidates ``[C]``.
 
@@ -138,7 +178,14 @@ class SelectionContext:
         shares its weight among the candidates near it: those of its group, or its nearest
         neighbours where the pool has no groups.
         """
-        return weight if self.reweights else self.spread_to_candidates(weight)
+        return weight if self.reweights else self.near.spread(weight)
+
+
+def _unmeasured(signal: str, measured: Mapping[str, Any]) -> str:
+    return (
+        f"The signal '{signal}' is not measured in this run; "
+        f"name it in the strategy's `requires`. Measured: {sorted(measured)}."
+    )
 
 
 class Strategy(ABC):
@@ -147,15 +194,35 @@ class Strategy(ABC):
     A subclass lives in a file of its own, stores its parameters unchanged in ``__init__`` and
     carries a card in its docstring: what it prefers, when it helps, when it hurts, what it
     costs, where it comes from.
+
+    Attributes:
+        name: what configs call it.
+        requires: signals that it reads (``activeselect.scoring.signals``); the run measures
+            these and no others. May be set per instance, where parameters decide.
+        citation: where it comes from.
+        favours: signal -> ``high``, ``low`` or ``middle``: which values get more weight, all else
+            equal. The conformance suite holds the strategy to it.
+        reference: path of a reference model, for the signal ``reference_loss``.
     """
 
     name: ClassVar[str]
-    requires: ClassVar[tuple[str, ...]] = ()
+    requires: tuple[str, ...] = ()
     citation: ClassVar[str] = ""
+    favours: Mapping[str, str] = MappingProxyType({})
+    reference: str | None = None
 
     @abstractmethod
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         """Choose at most ``budget`` of ``context.candidates``, at random by ``rng`` alone."""
+
+    def probe(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """The part of an acquisition that the current model answers before the rest is chosen.
+
+        Asked only of strategies that require ``prequential``. What is returned (part of the
+        budget) joins the train set; :meth:`select` then sees its measurements and chooses the
+        rest. Default: nothing.
+        """
+        return Selection.of([])
 
     def state_dict(self) -> dict[str, Any]:
         """State carried between rounds beyond the parameters; plain numbers, lists and strings."""
@@ -165,50 +232,6 @@ class Strategy(ABC):
         """Restore what :meth:`state_dict` returned."""
         if state:
             raise StrategyError(f"Strategy '{self.name}' has a state but no load_state_dict.")
-
-
-def weighted_choice(weight: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
-    """Draw ``size`` distinct positions with probability proportional to ``weight``.
-
-    Successive weighted draws without replacement, done at once by exponential keys (Efraimidis
-    and Spirakis, 2006). Positions of weight 0 are taken, uniformly, only once all others are.
-
-    Args:
-        weight: finite and non-negative, float64 ``[C]``.
-        size: at most ``C``.
-
-    Returns:
-        int64 ``[size]``, in order of drawing.
-
-    Raises:
-        ValueError: if ``size`` exceeds ``C`` or a weight is negative or not finite.
-
-    Example:
-        >>> weighted_choice(np.array([0.0, 1.0, 1.0]), 2, np.random.default_rng(0)).tolist()
-        [2, 1]
-    """
-    if not 0 <= size <= len(weight):
-        raise ValueError(f"size must lie between 0 and {len(weight)}; received {size}")
-    if len(weight) and not (weight.min() >= 0 and weight.max() < np.inf):
-        raise ValueError("weight must be finite and at least 0")
-    keys = rng.exponential(size=len(weight))
-    positive = np.flatnonzero(weight)
-    drawn = positive[:0]
-    if len(positive):
-        # Relative to the largest, and no smaller than what a key can be divided by.
-        relative = np.maximum(weight[positive] / weight.max(), 1e-300)
-        drawn = positive[_smallest(keys[positive] / relative, min(size, len(positive)))]
-    if size > len(positive):
-        empty = np.flatnonzero(weight == 0)
-        drawn = np.concatenate([drawn, empty[_smallest(keys[empty], size - len(positive))]])
-    return drawn.astype(np.int64)
-
-
-def _smallest(keys: FloatArray, size: int) -> IntArray:
-    if size == 0:
-        return np.empty(0, dtype=np.int64)
-    part = np.argpartition(keys, size - 1)[:size] if size < len(keys) else np.arange(len(keys))
-    return part[np.argsort(keys[part], kind="stable")].astype(np.int64)
 
 
 def choose(
@@ -225,13 +248,60 @@ def choose(
         drawn without replacement with the weights spread to them, each of weight 1. Where all
         weights are 0 nothing is preferred and all count the same.
     """
-    spread = context.spread(weight)
-    if not spread.any():
-        spread = np.ones(len(context.candidates))
+    return draw(context, context.spread(weight), budget, rng)
+
+
+def draw(
+    context: SelectionContext, weight: FloatArray, budget: int, rng: np.random.Generator
+) -> Selection:
+    """Finish a strategy that weighs the candidates: weights become a selection.
+
+    Args:
+        weight: non-negative, one per candidate, float64 ``[C]``. NaN (nothing is known) counts as
+            the mean of the others, so that what was never scored is neither sought nor avoided.
+
+    Returns:
+        As :func:`choose`.
+    """
+    unknown = np.isnan(weight)
+    if unknown.any():
+        weight = np.where(unknown, 1.0 if unknown.all() else weight[~unknown].mean(), weight)
+    if not weight.any():
+        weight = np.ones(len(context.candidates))
     if context.reweights:
-        keep = np.flatnonzero(spread)
+        keep = np.flatnonzero(weight)
         if len(keep) > budget:
-            keep = keep[weighted_choice(spread[keep], budget, rng)]
-        return Selection.of(context.candidates[keep], spread[keep])
-    drawn = weighted_choice(spread, min(budget, len(spread)), rng)
+            keep = keep[weighted_choice(weight[keep], budget, rng)]
+        return Selection.of(context.candidates[keep], weight[keep])
+    drawn = weighted_choice(weight, min(budget, len(weight)), rng)
     return Selection.of(context.candidates[drawn])
+
+
+def draw_top(
+    context: SelectionContext,
+    score: FloatArray,
+    budget: int,
+    rng: np.random.Generator,
+    *,
+    keep: float = 1.0,
+) -> Selection:
+    """Finish a strategy that ranks the candidates: the highest scores first, ties at random.
+
+    Args:
+        score: one per candidate, float64 ``[C]``; NaN (nothing is known) comes last.
+        keep: share of the candidates to train on when the run reweights, where the budget alone
+            would keep them all.
+
+    Returns:
+        At most ``budget`` candidates, each of weight 1.
+    """
+    size = min(budget, len(score))
+    if context.reweights and len(score):
+        size = min(size, max(1, math.ceil(keep * len(score))))
+    worth = np.where(np.isnan(score), -np.inf, score)
+    shuffled = rng.permutation(len(worth))
+    if size < len(worth):
+        shuffled = (
+            shuffled[np.argpartition(-worth[shuffled], size - 1)[:size]] if size else shuffled[:0]
+        )
+    return Selection.of(context.candidates[np.sort(shuffled)])

@@ -20,7 +20,7 @@ from activeselect.errors import ConfigError
 from activeselect.scoring.metric import PreMemorizationAccuracy
 from activeselect.scoring.scorer import LiveScorer, Scores, measurements, pad_token_of
 from activeselect.scoring.store import ScoreStore
-from activeselect.selection.acquire import spread_for
+from activeselect.selection.acquire import neighbourhood_of
 from activeselect.selection.registry import StrategySpec, create
 from activeselect.selection.sampler import ActiveSampler
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
@@ -246,7 +246,7 @@ class ActiveSelection(lightning.Callback):
             groups=self.pool.groups,
             group_names=self.pool.group_names,
             signals={name: _matrix_of(self.history, name) for name in self.history.signals},
-            spread_to_candidates=spread_for(self.pool, self.train, candidates),
+            near=neighbourhood_of(self.pool, self.train, candidates),
         )
         rng = np.random.default_rng([self.seed, self.round, 5])
         selection = self.strategy.select(context, budget, rng).validated(

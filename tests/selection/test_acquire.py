@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeselect.data.pool import Pool, Problem
-from activeselect.selection.acquire import spread_by_group, spread_by_text, spread_for
+from activeselect.selection.acquire import GroupNeighbourhood, TextNeighbourhood, neighbourhood_of
 
 
 def pool_of(questions: list[str], groups: list[str] | None = None) -> Pool:
@@ -32,7 +32,7 @@ def test_groups_conserve_the_weight_that_has_somewhere_to_go(
     cut = int(rng.integers(0, size + 1))
     train, candidates = order[:cut], order[cut:]
     weight = rng.random(len(train)) * rng.integers(0, 2, len(train))
-    carried = spread_by_group(groups, train, candidates)(weight)
+    carried = GroupNeighbourhood(groups, train, candidates).spread(weight)
     assert carried.shape == (len(candidates),)
     for group in range(number):
         there = groups[candidates] == group
@@ -44,12 +44,12 @@ def test_groups_conserve_the_weight_that_has_somewhere_to_go(
 def test_nothing_to_spread_over_is_no_error() -> None:
     nothing = np.empty(0, dtype=np.int64)
     groups = np.array([0, 1], np.int32)
-    assert spread_by_group(groups, np.array([0]), nothing)(np.ones(1)).shape == (0,)
-    assert spread_by_group(groups, nothing, np.array([0]))(np.ones(0)).tolist() == [0.0]
-    assert spread_by_group(groups[:0], nothing, nothing)(np.ones(0)).shape == (0,)
+    assert GroupNeighbourhood(groups, np.array([0]), nothing).spread(np.ones(1)).shape == (0,)
+    assert GroupNeighbourhood(groups, nothing, np.array([0])).spread(np.ones(0)).tolist() == [0.0]
+    assert GroupNeighbourhood(groups[:0], nothing, nothing).spread(np.ones(0)).shape == (0,)
     pool = pool_of(["one apple", "two apples"])
-    assert spread_by_text(pool, np.array([0]), nothing)(np.ones(1)).shape == (0,)
-    assert spread_by_text(pool, nothing, np.array([0]))(np.ones(0)).tolist() == [0.0]
+    assert TextNeighbourhood(pool, np.array([0]), nothing).spread(np.ones(1)).shape == (0,)
+    assert TextNeighbourhood(pool, nothing, np.array([0])).spread(np.ones(0)).tolist() == [0.0]
 
 
 TRAINS = [f"a train leaves town {i} at noon , how far is it after {i} hours ?" for i in range(12)]
@@ -59,50 +59,78 @@ SHOPS = [f"a shop sells {i} pears and {i} plums , what do they cost ?" for i in 
 def test_text_carries_weight_to_similar_questions() -> None:
     pool = pool_of([*TRAINS, *SHOPS])
     train, candidates = np.array([0, 12]), np.array([*range(1, 12), *range(13, 24)])
-    spread = spread_by_text(pool, train, candidates, neighbours=5)
-    carried = spread(np.array([2.0, 0.0]))
+    near = TextNeighbourhood(pool, train, candidates, neighbours=5)
+    carried = near.spread(np.array([2.0, 0.0]))
     assert carried.sum() == pytest.approx(2.0)
     assert np.flatnonzero(carried).max() < 11
     assert sorted(carried)[-5:] == pytest.approx([0.4] * 5)
-    other = spread(np.array([0.0, 1.0]))
+    other = near.spread(np.array([0.0, 1.0]))
     assert np.flatnonzero(other).min() >= 11
-    np.testing.assert_allclose(spread(np.array([2.0, 1.0])), carried + other)
+    np.testing.assert_allclose(near.spread(np.array([2.0, 1.0])), carried + other)
 
 
 def test_text_without_weight_carries_none() -> None:
     pool = pool_of([*TRAINS, *SHOPS])
-    spread = spread_by_text(pool, np.array([0, 12]), np.arange(1, 12))
-    assert spread(np.zeros(2)).tolist() == [0.0] * 11
+    near = TextNeighbourhood(pool, np.array([0, 12]), np.arange(1, 12))
+    assert near.spread(np.zeros(2)).tolist() == [0.0] * 11
 
 
 def test_fewer_candidates_than_neighbours_share_it_all() -> None:
-    spread = spread_by_text(pool_of(TRAINS), np.array([0]), np.array([3, 5]), neighbours=16)
-    assert spread(np.array([1.0])).tolist() == [0.5, 0.5]
+    near = TextNeighbourhood(pool_of(TRAINS), np.array([0]), np.array([3, 5]), neighbours=16)
+    assert near.spread(np.array([1.0])).tolist() == [0.5, 0.5]
 
 
 def test_numbers_and_single_letters_are_words_too() -> None:
     """Bare sums have no word of two letters; a vocabulary of words alone would be empty."""
     pool = pool_of(["7 + 7 ?", "7 + 7 = ?", "x - y ?", "x - y = ?"])
-    spread = spread_by_text(pool, np.array([0, 2]), np.array([1, 3]), neighbours=1)
-    assert spread(np.array([1.0, 0.0])).tolist() == [1.0, 0.0]
-    assert spread(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
+    near = TextNeighbourhood(pool, np.array([0, 2]), np.array([1, 3]), neighbours=1)
+    assert near.spread(np.array([1.0, 0.0])).tolist() == [1.0, 0.0]
+    assert near.spread(np.array([0.0, 1.0])).tolist() == [0.0, 1.0]
 
 
 def test_questions_without_any_word_are_all_near() -> None:
     pool = pool_of(["∮ ?", "+ ?", "± ?", "÷ ?"])
-    spread = spread_by_text(pool, np.array([0, 1]), np.array([2, 3]), neighbours=1)
-    assert spread(np.array([1.0, 2.0])).tolist() == [1.5, 1.5]
+    near = TextNeighbourhood(pool, np.array([0, 1]), np.array([2, 3]), neighbours=1)
+    assert near.spread(np.array([1.0, 2.0])).tolist() == [1.5, 1.5]
 
 
 def test_a_question_unlike_all_candidates_still_carries_its_weight() -> None:
     pool = pool_of([*TRAINS, "zebra"])
-    carried = spread_by_text(pool, np.array([12]), np.arange(12), neighbours=4)(np.array([1.0]))
+    carried = TextNeighbourhood(pool, np.array([12]), np.arange(12), neighbours=4).spread(
+        np.array([1.0])
+    )
     assert carried.sum() == pytest.approx(1.0)
 
 
 def test_groups_are_used_where_there_are_any() -> None:
     train, candidates, weight = np.array([0, 1]), np.array([2, 3]), np.array([1.0, 3.0])
     grouped = pool_of(TRAINS[:4], ["a", "b", "b", "a"])
-    assert spread_for(grouped, train, candidates)(weight).tolist() == [3.0, 1.0]
+    assert neighbourhood_of(grouped, train, candidates).spread(weight).tolist() == [3.0, 1.0]
     plain = pool_of([TRAINS[0], SHOPS[0], SHOPS[1], TRAINS[1]])
-    assert spread_for(plain, train, candidates)(weight).sum() == pytest.approx(4.0)
+    assert neighbourhood_of(plain, train, candidates).spread(weight).sum() == pytest.approx(4.0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 6), st.integers(0, 1000))
+def test_a_candidate_takes_the_mean_of_what_is_known_in_its_group(
+    size: int, number: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, number, size).astype(np.int32)
+    order = rng.permutation(size)
+    cut = int(rng.integers(0, size + 1))
+    value = np.where(rng.random(size) < 0.5, rng.random(size), np.nan)
+    found = GroupNeighbourhood(groups, order[:cut], order[cut:]).average(value)
+    for position, mean in zip(order[cut:], found, strict=True):
+        known = [value[j] for j in range(size) if groups[j] == groups[position]]
+        known = [v for v in known if not np.isnan(v)]
+        assert mean == pytest.approx(np.mean(known)) if known else np.isnan(mean)
+
+
+def test_text_averages_over_the_similar_questions_that_are_known() -> None:
+    pool = pool_of([*TRAINS, *SHOPS])
+    value = np.full(24, np.nan)
+    value[[0, 1, 2]], value[[12, 13, 14]] = 0.2, 0.8
+    near = TextNeighbourhood(pool, np.arange(3), np.array([5, 20]), neighbours=3)
+    assert near.average(value) == pytest.approx([0.2, 0.8])
+    assert np.isnan(near.average(np.full(24, np.nan))).all()

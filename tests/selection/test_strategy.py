@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from activeselect.errors import StrategyError
-from activeselect.selection.acquire import spread_by_group
+from activeselect.selection.acquire import GroupNeighbourhood
 from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
@@ -101,7 +101,7 @@ def context(**changes: Any) -> SelectionContext:
         groups=groups,
         group_names=("a", "b"),
         signals={"accuracy": lambda: HISTORY},
-        spread_to_candidates=spread_by_group(groups, train, candidates),
+        near=GroupNeighbourhood(groups, train, candidates),
     )
     return replace(made, **changes)
 
@@ -149,7 +149,7 @@ def test_spread_is_identity_when_the_run_reweights() -> None:
 
 def test_a_context_without_neighbourhood_says_what_to_pass() -> None:
     bare = SelectionContext(0, np.array([1]), np.array([0]), np.zeros(2), np.zeros(2, np.int32))
-    with pytest.raises(StrategyError, match="pass spread_to_candidates="):
+    with pytest.raises(StrategyError, match="pass near="):
         bare.spread(np.ones(1))
 
 
@@ -203,7 +203,7 @@ def test_weight_whose_groups_have_run_out_leaves_a_uniform_draw() -> None:
     groups = np.array([0, 1, 0, 0], np.int32)
     shown = context(
         groups=groups,
-        spread_to_candidates=spread_by_group(groups, np.array([0, 1]), np.array([2, 3])),
+        near=GroupNeighbourhood(groups, np.array([0, 1]), np.array([2, 3])),
     )
     drawn = {
         int(choose(shown, np.array([0.0, 1.0]), 1, np.random.default_rng(seed)).index[0])
