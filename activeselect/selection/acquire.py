@@ -50,7 +50,8 @@ class GroupNeighbourhood:
 
 def _ratio(total: NDArray[Any], members: NDArray[np.int64], empty: float) -> FloatArray:
     share: FloatArray = np.full(len(total), empty)
-    return np.divide(total, members, out=share, where=members > 0)
+    np.divide(total, members, out=share, where=members > 0)
+    return share
 
 
 class TextNeighbourhood:

@@ -51,7 +51,7 @@ class FirstHalf(Strategy):
     """Remembers what it was shown, and wants the first half only."""
 
     name: ClassVar[str] = "first-half"
-    requires: ClassVar[tuple[str, ...]] = ("premem",)
+    requires: tuple[str, ...] = ("premem",)
 
     def __init__(self) -> None:
         self.seen: list[SelectionContext] = []
