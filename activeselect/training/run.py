@@ -35,7 +35,7 @@ class RunResult:
 
     ``curve`` has one entry per stage: stage, budget, unique_examples, samples_seen,
     test_accuracy (share in [0, 1]), test_examples, premem (dataset level, None if not measured),
-    groups (train examples per group).
+    cost (spent up to here), groups (train examples per group).
     """
 
     path: Path

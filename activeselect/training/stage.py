@@ -189,6 +189,7 @@ class Stage:
             "test_examples": len(self.run_.test_items),
             "premem": float(np.nanmean(premem[-1])) if len(premem) else None,
             "forecast": self._forecast(),
+            "cost": asdict(self.active.cost),  # up to here, all stages together
             "groups": {
                 self.pool.group_names[int(name)]: int(count)
                 for name, count in zip(names, counts, strict=True)

@@ -63,8 +63,10 @@ def digest(folder: Path) -> str:
         found.update(json.dumps(pq.read_table(file).to_pydict()).encode())
     result = json.loads((folder / "result.json").read_text())
     seconds = ("train_s", "score_s", "select_s", "eval_s")
-    cost = {name: value for name, value in result["cost"].items() if name not in seconds}
-    found.update(json.dumps([result["curve"], cost]).encode())
+    for spent in (result["cost"], *(entry["cost"] for entry in result["curve"])):
+        for name in seconds:
+            del spent[name]
+    found.update(json.dumps([result["curve"], result["cost"]]).encode())
     if (folder / "model").is_dir():
         found.update((folder / "model" / "model.safetensors").read_bytes())
     return found.hexdigest()
@@ -76,6 +78,9 @@ def test_acquire_grows_the_train_set_and_fills_the_folder(tiny_model: Path, tmp_
     assert [sum(entry["groups"].values()) for entry in result.curve] == [20, 40]
     assert result.cost["samples_seen"] == (20 + 40) * 2
     assert result.cost["tokens_generated"] > 0
+    spent = [entry["cost"] for entry in result.curve]
+    assert [cost["samples_seen"] for cost in spent] == [20 * 2, (20 + 40) * 2]
+    assert spent[1] == result.cost  # after the last stage nothing more is spent
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names >= {
         "config.json",
