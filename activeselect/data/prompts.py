@@ -131,19 +131,30 @@ def collate(batch: Sequence[Encoded], pad_token_id: int) -> dict[str, Tensor]:
     }
 
 
-def batches_by_tokens(lengths: Sequence[int] | IntArray, batch_tokens: int) -> list[IntArray]:
+def batches_by_tokens(
+    lengths: Sequence[int] | IntArray,
+    batch_tokens: int,
+    kinds: Sequence[int] | IntArray | None = None,
+) -> list[IntArray]:
     """Split rows into batches of similar length with at most ``batch_tokens`` padded tokens each.
 
-    A single row longer than ``batch_tokens`` forms a batch of its own.
+    A single row longer than ``batch_tokens`` forms a batch of its own; rows of different
+    ``kinds`` never share one.
 
     Example:
         >>> [batch.tolist() for batch in batches_by_tokens([5, 2, 3, 9], 10)]
         [[3], [0, 2], [1]]
+        >>> [batch.tolist() for batch in batches_by_tokens([5, 2, 3, 9], 10, kinds=[0, 0, 1, 1])]
+        [[3], [2], [0, 1]]
     """
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    size = np.asarray(lengths, dtype=np.int64)
+    kind = np.zeros_like(size) if kinds is None else np.asarray(kinds)
+    order = np.lexsort((-size, -kind))
     batches, start = [], 0
     while start < len(order):
-        rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
-        batches.append(order[start : start + rows])
-        start += rows
+        rows = max(1, batch_tokens // max(1, int(size[order[start]])))
+        batch = order[start : start + rows]
+        batch = batch[kind[batch] == kind[batch[0]]]
+        batches.append(batch)
+        start += len(batch)
     return batches

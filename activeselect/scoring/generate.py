@@ -18,6 +18,12 @@ from transformers import DynamicCache
 
 from activeselect.data.prompts import batches_by_tokens
 from activeselect.errors import ModelError
+from activeselect.scoring.families import (
+    context_length,
+    fills_cache,
+    reads_padding,
+    rereads_after,
+)
 
 IntArray = NDArray[np.int64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -62,7 +68,8 @@ def generate(
     """Complete every prompt ``samples`` times.
 
     A prompt is read once and its cache shared by its samples; rows that have ended leave the
-    batch; batches hold prompts of similar length.
+    batch; batches hold prompts of similar length, or of one length where the model's family needs
+    it (:mod:`activeselect.scoring.families`).
 
     Args:
         model: a transformers causal LM in eval mode.
@@ -82,17 +89,20 @@ def generate(
     stops = [longest_completion(model, prompt, max_new_tokens) for prompt in prompts]
     # what a row may grow to decides the batch, once per completion of the prompt
     lengths = [(len(p) + stop) * samples for p, stop in zip(prompts, stops, strict=True)]
+    cached = bool(prompts) and fills_cache(model)
+    rereads = rereads_after(model.config)
+    crosses = rereads is not None and max(lengths, default=0) > rereads * samples
+    together = cached and not crosses and reads_padding(model.config)
+    kinds = None if together else [len(prompt) for prompt in prompts]
     out: list[list[list[int]]] = [[] for _ in prompts]
-    for batch in batches_by_tokens(lengths, batch_tokens):
+    for batch in batches_by_tokens(lengths, batch_tokens, kinds):
         done = _generate_batch(
-            model,
-            [prompts[i] for i in batch],
+            _Reader(model, *_left_padded([prompts[i] for i in batch], pad_token), cached, rereads),
             keys[batch],
             temperature,
             top_p,
             torch.tensor([stops[i] for i in batch], device=model.device),
             torch.tensor(end_tokens, dtype=torch.long, device=model.device),
-            pad_token,
         )
         for row, i in enumerate(batch):
             out[i] = done[row * samples : (row + 1) * samples]
@@ -101,46 +111,75 @@ def generate(
 
 def longest_completion(model: Any, prompt: NDArray[np.int32], max_new_tokens: int) -> int:
     """Tokens after which a completion is cut: the limit, or where the model's context ends."""
-    context = getattr(model.config, "max_position_embeddings", None) or len(prompt) + max_new_tokens
+    context = context_length(model.config) or len(prompt) + max_new_tokens
     return max(1, min(max_new_tokens, context - len(prompt)))
 
 
+class _Reader:
+    """Gives the logits after the texts so far, from its cache where the model's family has one."""
+
+    def __init__(
+        self, model: Any, ids: Tensor, mask: Tensor, cached: bool, rereads: int | None
+    ) -> None:
+        self.model, self.cached, self.rereads = model, cached, rereads
+        self.ids, self.mask = ids.to(model.device), mask.to(model.device)
+        self.cache: DynamicCache | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: Tensor) -> None:
+        """Go on with these rows only; a row may be taken several times."""
+        self.ids, self.mask = self.ids[rows], self.mask[rows]
+        if self.cache is not None:
+            self.cache.reorder_cache(rows)  # type: ignore[arg-type]  # any length, int64
+
+    def append(self, token: Tensor) -> None:
+        self.ids = torch.cat([self.ids, token[:, None]], dim=1)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], dim=1)
+
+    def logits(self) -> Tensor:
+        """Of the next token, ``[rows, V]``."""
+        new = 1
+        if self.cache is None or self.ids.shape[1] - 1 == self.rereads:
+            self.cache, new = DynamicCache(config=self.model.config), self.ids.shape[1]
+        positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
+        out = self.model(
+            input_ids=self.ids[:, -new:],
+            attention_mask=self.mask,
+            position_ids=positions[:, -new:],
+            past_key_values=self.cache if self.cached else None,
+            use_cache=self.cached,
+            logits_to_keep=1,
+        )
+        if not self.cached:
+            self.cache = None
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+
 def _generate_batch(
-    model: Any,
-    prompts: Sequence[NDArray[np.int32]],
+    reader: _Reader,
     keys: NDArray[np.uint64],
     temperature: float,
     top_p: float,
     stops: Tensor,
     end_tokens: Tensor,
-    pad_token: int,
 ) -> list[list[int]]:
     samples = keys.shape[1]
-    ids, mask = _left_padded(prompts, pad_token, model.device)
-    cache = DynamicCache(config=model.config)
-    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-    out = model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    if out.logits.isnan().any():
+    logits = reader.logits()
+    if logits.isnan().any():
         raise ModelError(
             "The model predicts NaN: its training diverged. Lower recipe.learning_rate, or set "
             "recipe.clip or recipe.precision."
         )
-    logits = out.logits[:, -1].repeat_interleave(samples, dim=0)
-    cache.batch_repeat_interleave(samples)
-    mask = mask.repeat_interleave(samples, dim=0)
-    position = (positions[:, -1] + 1).repeat_interleave(samples)
-    active = torch.arange(len(mask), device=model.device)  # row -> completion
+    first = torch.arange(len(reader), device=stops.device).repeat_interleave(samples)
+    reader.take(first)
+    logits, lengths = logits[first], stops[first]
+    active = torch.arange(len(first), device=stops.device)  # row -> completion
     streams = keys.reshape(-1)
-    lengths = stops.repeat_interleave(samples)
     longest = int(lengths.max())
-    tokens = torch.full((len(mask), longest), pad_token, device=model.device)
+    tokens = torch.zeros((len(first), longest), dtype=torch.long, device=stops.device)
     for step in range(longest):
         drawn = uniforms(streams[active.cpu().numpy()], step) if temperature > 0 else None
         token = _sample(logits, drawn, temperature, top_p)
@@ -151,32 +190,23 @@ def _generate_batch(
         if len(keep) == 0:
             break
         if len(keep) < len(active):
-            cache.batch_select_indices(keep)
-            active, mask, token, position = active[keep], mask[keep], token[keep], position[keep]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        logits = model(
-            input_ids=token[:, None],
-            attention_mask=mask,
-            position_ids=position[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
-        position = position + 1
+            reader.take(keep)
+            active, token = active[keep], token[keep]
+        reader.append(token)
+        logits = reader.logits()
     return [
         row[:stop] for row, stop in zip(tokens.cpu().tolist(), lengths.cpu().tolist(), strict=True)
     ]
 
 
-def _left_padded(
-    prompts: Sequence[NDArray[np.int32]], pad_token: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def _left_padded(prompts: Sequence[NDArray[np.int32]], pad_token: int) -> tuple[Tensor, Tensor]:
     length = max(len(prompt) for prompt in prompts)
     ids = np.full((len(prompts), length), pad_token, dtype=np.int64)
     mask = np.zeros_like(ids)
     for row, prompt in enumerate(prompts):
         ids[row, length - len(prompt) :] = prompt
         mask[row, length - len(prompt) :] = 1
-    return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+    return torch.from_numpy(ids), torch.from_numpy(mask)
 
 
 def _sample(

@@ -18,6 +18,7 @@ from activeselect.data.prompts import Encoded, encode
 from activeselect.environment import environment
 from activeselect.errors import ConfigError
 from activeselect.files import read_json, write_json
+from activeselect.scoring.families import context_length
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
@@ -158,7 +159,7 @@ class ActiveRun:
         return load_model(str(folder.after_stage(stage - 1)))[0]
 
     def _max_length(self) -> int:
-        context = getattr(self.model.config, "max_position_embeddings", None) or sys.maxsize
+        context = context_length(self.model.config) or sys.maxsize
         return min(self.config.recipe.max_length or context, context)
 
     @cached_property

@@ -37,6 +37,31 @@ _LLAMA_LIKE = {
 _NEOX = {name: v for name, v in _LLAMA_LIKE.items() if name != "num_key_value_heads"}
 _GPT2 = {**_COMMON, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": CONTEXT}
 _SLIDING = {**_LLAMA_LIKE, "sliding_window": 4}  # shorter than the prompts
+# the prompts and completions lie on both sides of the original context
+_LONGROPE = {
+    **_LLAMA_LIKE,
+    "original_max_position_embeddings": 10,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "short_factor": [1.0, 1.1, 1.2, 1.3],
+        "long_factor": [2.0, 3.0, 4.0, 5.0],
+    },
+}
+_QWEN_NEXT = {
+    **_LLAMA_LIKE,
+    "head_dim": 8,
+    "linear_num_value_heads": 2,
+    "linear_num_key_heads": 1,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+    "layer_types": ["linear_attention", "full_attention"],
+}
+_RWKV = {**_COMMON, "hidden_size": 16, "num_hidden_layers": 2, "context_length": CONTEXT}
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", _LLAMA_LIKE),
     "qwen2": ("Qwen2Config", _LLAMA_LIKE),
@@ -45,6 +70,17 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2-mixed": ("Gemma2Config", {**_SLIDING, "head_dim": 8, "query_pre_attn_scalar": 8}),
     "gpt-neox": ("GPTNeoXConfig", _NEOX),
     "gpt2-learned-positions": ("GPT2Config", _GPT2),
+    "qwen3": ("Qwen3Config", {**_LLAMA_LIKE, "head_dim": 8}),
+    "gemma3-mixed": ("Gemma3TextConfig", {**_SLIDING, "head_dim": 8, "query_pre_attn_scalar": 8}),
+    "phi": ("PhiConfig", _NEOX),
+    "phi3-sliding": ("Phi3Config", _SLIDING),
+    "phi3-longrope": ("Phi3Config", _LONGROPE),
+    "olmo2": ("Olmo2Config", _LLAMA_LIKE),
+    "bloom-alibi": ("BloomConfig", {**_COMMON, "hidden_size": 16, "n_layer": 2, "n_head": 2}),
+    "qwen3-next-recurrent": ("Qwen3NextConfig", _QWEN_NEXT),
+    "lfm2-convolution": ("Lfm2Config", {**_LLAMA_LIKE, "layer_types": ["conv", "full_attention"]}),
+    "mamba-recurrent": ("MambaConfig", {**_COMMON, "hidden_size": 16, "num_hidden_layers": 2}),
+    "rwkv-without-cache": ("RwkvConfig", _RWKV),
 }
 
 
@@ -120,7 +156,10 @@ def test_greedy_equals_transformers_for_any_lengths(
     assert got == [[unbatched(llama, prompt, 12)] for prompt in prompts]
 
 
-@pytest.mark.parametrize("name", ["llama", "mistral-sliding", "gpt2-learned-positions"])
+@pytest.mark.parametrize(
+    "name",
+    ["llama", "mistral-sliding", "gpt2-learned-positions", "phi3-longrope", "lfm2-convolution"],
+)
 def test_a_completion_does_not_depend_on_its_batch(name: str) -> None:
     model = build(name)
     prompts = prompts_of([3, 9, 1, 5, 14, 7, 2, 9])

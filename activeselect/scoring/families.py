@@ -1,0 +1,80 @@
+"""What differs between model families when rows share a batch and a cache.
+
+Most families read a padded batch and keep keys and values per position; then rows of any length
+go together. The exceptions are found here, from the model itself, and get a slower path:
+
+- recurrent layers (Qwen3-Next, LFM2, Mamba) would carry padding in their state: rows of one
+  length only;
+- LongRoPE (Phi-3 with a long context) turns *all* positions differently once the text exceeds the
+  original context: rows of one length, and the cache is built again at that point;
+- a model that does not fill transformers' cache (RWKV) reads its whole text at every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+IntArray = NDArray[np.int64]
+
+
+def context_length(config: Any) -> int | None:
+    """Longest text in tokens that a model reads, or None where its config names no limit."""
+    length = getattr(_text(config), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def rereads_after(config: Any) -> int | None:
+    """Length after which a model turns all its positions differently (LongRoPE), or None."""
+    rope = getattr(_text(config), "rope_parameters", None) or {}
+    for part in (rope, *(value for value in rope.values() if isinstance(value, dict))):
+        if part.get("rope_type") == "longrope":
+            original = part.get("original_max_position_embeddings")
+            return int(original or _text(config).original_max_position_embeddings)
+    return None
+
+
+def reads_padding(config: Any) -> bool:
+    """Whether all layers are attention, which can leave padding on the left out."""
+    known = (DynamicLayer, DynamicSlidingWindowLayer)
+    return all(type(layer) in known for layer in DynamicCache(config=config).layers)
+
+
+@torch.inference_mode()
+def fills_cache(model: Any) -> bool:
+    """Whether the model keeps what it has read in a ``DynamicCache``; tried on two tokens."""
+    cache = DynamicCache(config=model.config)
+    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    try:
+        model(input_ids=ids, past_key_values=cache, use_cache=True)
+    except (TypeError, ValueError):  # it wants a cache of its own kind
+        return False
+    return bool(cache.layers) and all(map(_filled, cache.layers))
+
+
+def length_kinds(config: Any, lengths: Sequence[int] | IntArray) -> IntArray:
+    """Rows of different kinds must not share a batch when texts of ``lengths`` are read once.
+
+    Returns:
+        int64 ``[B]``; all 0 but for LongRoPE, where 1 marks the texts beyond the original context.
+    """
+    switch = rereads_after(config)
+    long = np.zeros(len(lengths), bool) if switch is None else np.asarray(lengths) > switch
+    return long.astype(np.int64)
+
+
+def _text(config: Any) -> Any:
+    return config.get_text_config(decoder=True)
+
+
+def _filled(layer: Any) -> bool:
+    states = ("is_conv_states_initialized", "is_recurrent_states_initialized")
+    kept = [getattr(layer, name, False) for name in states]
+    by_state = [flag for flags in kept if isinstance(flags, dict) for flag in flags.values()]
+    return bool(getattr(layer, "is_initialized", False)) or any(by_state) or True in kept
