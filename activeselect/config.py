@@ -329,6 +329,15 @@ def config_hash(plain: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
+#: Settings that change where a run computes and what it keeps, not what it computes.
+_INCIDENTAL = ("accelerator", "devices", "forecast", "save_model")
+
+
+def settings_of_scores(config: RunConfig) -> dict[str, Any]:
+    """The plain settings that decide what a run's scores are."""
+    return {name: value for name, value in to_plain(config).items() if name not in _INCIDENTAL}
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What differs between two plain configs, one ``name: old -> new`` per setting.
 

@@ -1,5 +1,8 @@
 """The score store: one Parquet file per scored round, written once, never changed.
 
+A round counts once the manifest names it (:mod:`activeselect.scoring.manifest`); a file that the
+manifest does not name was left by a stop in the middle of writing, is ignored, and is replaced.
+
 Columns of ``scores/round-00003.parquet`` (those that the run measures)::
 
     index        int64       position in the pool
@@ -14,8 +17,7 @@ Columns of ``scores/round-00003.parquet`` (those that the run measures)::
 
 from __future__ import annotations
 
-import os
-import re
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from activeselect.errors import StoreError, did_you_mean
+from activeselect.files import explained, make_folder, write_bytes
+from activeselect.scoring.manifest import Entry, Manifest, Owner
 
-_NAME = re.compile(r"round-(\d{5,})\.parquet")
+MANIFEST = "manifest.json"
 _TYPES = {
     "index": pa.int64(),
     "stage": pa.int32(),
@@ -44,13 +48,19 @@ _TYPES = {
 class ScoreStore:
     """Append-only scores of a pool.
 
+    Rounds may have different columns and different examples. Opening a store compares its owner
+    and every checksum, and changes no file.
+
     Args:
         path: folder, created if absent.
         pool_fingerprint: of the pool that the positions refer to.
         pool_size: N.
+        model, config: fingerprint of the starting model, and hash of the settings that decide the
+            scores; None = not compared.
 
     Raises:
-        StoreError: if the folder holds scores of another pool.
+        StoreError: if the folder holds scores of another pool, model or config, or a file of it
+            is absent, truncated or altered.
 
     Example:
         >>> import tempfile
@@ -60,45 +70,75 @@ class ScoreStore:
         [[1.0, nan, 0.5]]
     """
 
-    def __init__(self, path: Path, pool_fingerprint: str, *, pool_size: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        pool_fingerprint: str,
+        *,
+        pool_size: int,
+        model: str | None = None,
+        config: str | None = None,
+    ) -> None:
         self.path = Path(path)
         self.pool_fingerprint = pool_fingerprint
         self.pool_size = pool_size
-        self.path.mkdir(parents=True, exist_ok=True)
+        owner = Owner(pool_fingerprint, model, config)
+        with explained(self.path):
+            make_folder(self.path)
+        if (self.path / MANIFEST).exists():
+            self._manifest = Manifest.read(self.path / MANIFEST).claimed_by(owner, self.path)
+        else:
+            self._manifest = Manifest(owner)
+            self._refuse_without_manifest()
         for round in self.rounds():
-            self._check_pool(round)
+            self._manifest.check(self.path, round)
+
+    def _refuse_without_manifest(self) -> None:
+        found = sorted(self.path.glob("round-*.parquet"))
+        if found:
+            raise StoreError(
+                f"{self.path} has scores ({found[0].name}) but no {MANIFEST}: whose they are and "
+                "whether they are whole cannot be known (earlier versions wrote none). Start again "
+                "in a new folder."
+            )
 
     def rounds(self) -> list[int]:
         """Numbers of the stored rounds, ascending."""
-        matches = (_NAME.fullmatch(file.name) for file in self.path.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        return sorted(self._manifest.rounds)
 
     def append(self, round: int, columns: dict[str, Any]) -> None:
-        """Write one round: to a temporary file first, in place by rename, durable after fsync.
+        """Write one round: its file first, then the manifest that names it; both durable.
 
         Args:
             columns: by name, as in the module's docstring; ``index`` is required.
 
         Raises:
             StoreError: if the round is stored already, a column is unknown or of another length
-                than ``index``, or ``index`` is not made of distinct positions in the pool.
+                than ``index``, ``index`` is not made of distinct positions in the pool, or the
+                disk refuses.
         """
         if round < 0:
             raise StoreError(f"Rounds are numbered from 0; received {round}.")
         target = self._file(round)
-        if target.exists():
+        if round in self._manifest.rounds:
             raise StoreError(f"Round {round} is stored already ({target}); scores never change.")
         self._check_columns(round, columns)
         arrays = {name: pa.array(values, type=_TYPES[name]) for name, values in columns.items()}
         table = pa.table(arrays).replace_schema_metadata(
             {"schema_version": "1", "pool_fingerprint": self.pool_fingerprint}
         )
-        temporary = target.with_suffix(".tmp")
-        with temporary.open("wb") as handle:
-            pq.write_table(table, handle, compression="zstd")
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(target)
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd")
+        content = memoryview(buffer.getvalue())
+        if not (self.path / MANIFEST).exists():  # else a stop here would look like an old folder
+            self._manifest.write(self.path / MANIFEST)
+        write_bytes(target, content)
+        checksum = hashlib.sha256(content).hexdigest()
+        self._keep(
+            self._manifest.with_round(
+                round, Entry(target.name, table.num_rows, checksum, tuple(columns))
+            )
+        )
 
     def read(self, round: int, columns: list[str] | None = None) -> pa.Table:
         """One round as a table.
@@ -106,37 +146,55 @@ class ScoreStore:
         Raises:
             StoreError: if the round is absent, its file cannot be read, or it lacks a column.
         """
-        file = self._file(round)
-        if not file.is_file():
+        if round not in self._manifest.rounds:
             raise StoreError(f"Round {round} is not stored in {self.path}.")
+        stored = self._manifest.rounds[round].columns
+        absent = [name for name in columns or () if name not in stored]
+        if absent:
+            raise StoreError(f"Round {round} in {self.path} did not measure '{absent[0]}'.")
+        file = self._file(round)
         try:
-            stored = pq.read_schema(file).names
-            absent = [name for name in columns or () if name not in stored]
-            if absent:
-                raise StoreError(f"Round {round} in {self.path} did not measure '{absent[0]}'.")
-            return pq.read_table(file, columns=columns)
+            # a file object: a path with an equals sign in it would add a column
+            with file.open("rb") as handle:
+                return pq.read_table(handle, columns=columns)
         except (pa.ArrowException, OSError) as error:
             raise StoreError(f"Cannot read {file}: {error}") from error
 
     def columns(self) -> frozenset[str]:
-        """Names of the columns that the stored rounds have."""
-        rounds = self.rounds()
-        return frozenset(pq.read_schema(self._file(rounds[0])).names) if rounds else frozenset()
+        """Names of the columns that at least one stored round has."""
+        return frozenset[str]().union(*(e.columns for e in self._manifest.rounds.values()))
 
     def matrix(self, signal: str, rounds: Sequence[int] | None = None) -> NDArray[np.float64]:
-        """A signal over rounds, float64 ``[R, N]``; NaN where an example was not scored."""
+        """A signal over rounds, float64 ``[R, N]``; NaN where an example was not scored.
+
+        Raises:
+            StoreError: if a round is not stored, or no stored round measured the signal.
+        """
         wanted = self.rounds() if rounds is None else rounds
         out = np.full((len(wanted), self.pool_size), np.nan)
         for row, round in enumerate(wanted):
+            entry = self._manifest.rounds.get(round)
+            if entry is not None and signal in self.columns() - set(entry.columns):
+                continue  # measured in other rounds only
             table = self.read(round, ["index", signal])
             out[row, table["index"].to_numpy()] = table[signal].to_numpy()
         return out
 
     def drop_after(self, round: int) -> None:
-        """Forget rounds from ``round`` on: they were scored after the state a run resumes from."""
-        for stored in self.rounds():
-            if stored >= round:
-                self._file(stored).unlink()
+        """Forget rounds from ``round`` on: they were scored after the state a run resumes from.
+
+        What a stop in the middle of writing left goes with them.
+        """
+        if (self.path / MANIFEST).exists():
+            self._keep(self._manifest.before(round))
+            listed = {entry.file for entry in self._manifest.rounds.values()}
+            for file in [*self.path.glob("round-*.parquet"), *self.path.glob(".*.tmp")]:
+                if file.name not in listed:
+                    file.unlink()
+
+    def _keep(self, manifest: Manifest) -> None:
+        manifest.write(self.path / MANIFEST)
+        self._manifest = manifest
 
     def _file(self, round: int) -> Path:
         return self.path / f"round-{round:05d}.parquet"
@@ -159,17 +217,4 @@ class ScoreStore:
             raise StoreError(
                 f"Round {round}: expected positions in [0, {self.pool_size}); received "
                 f"{int(index.min())} to {int(index.max())}."
-            )
-
-    def _check_pool(self, round: int) -> None:
-        file = self._file(round)
-        try:
-            metadata = pq.read_schema(file).metadata or {}
-        except (pa.ArrowException, OSError) as error:
-            raise StoreError(f"Cannot read {file}: {error}") from error
-        found = metadata.get(b"pool_fingerprint", b"none").decode()
-        if found != self.pool_fingerprint:
-            raise StoreError(
-                f"{file} holds scores of another pool (fingerprint {found}, expected "
-                f"{self.pool_fingerprint}); use a new run folder for new data."
             )

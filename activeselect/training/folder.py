@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from activeselect.config import RunConfig, differences, to_plain
 from activeselect.environment import environment
 from activeselect.errors import StoreError
-from activeselect.files import read_json, write_json, write_text
+from activeselect.files import explained, make_folder, read_json, sync, write_json, write_text
 
 
 @dataclass
@@ -53,7 +53,8 @@ class RunFolder:
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = Path(path)
         plain = to_plain(config)
-        self.path.mkdir(parents=True, exist_ok=True)
+        with explained(self.path):
+            make_folder(self.path)
         if self.file("config.json").exists():
             changed = differences(read_json(self.file("config.json")), plain)
             if changed:
@@ -131,7 +132,10 @@ class RunFolder:
             shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir(parents=True)
         write(temporary)
+        for file in [*temporary.rglob("*"), temporary]:
+            sync(file)
         temporary.rename(target)
+        sync(target.parent)
 
 
 def _start_order(file: Path) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from activeselect.config import RunConfig, to_plain
+from activeselect.config import RunConfig, config_hash, settings_of_scores, to_plain
 from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.prompts import Encoded, encode
 from activeselect.environment import environment
@@ -22,6 +22,7 @@ from activeselect.scoring.families import context_length
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
+from activeselect.training.fingerprint import model_fingerprint
 from activeselect.training.folder import RunFolder
 from activeselect.training.history import Forecaster
 from activeselect.training.module import load_model
@@ -131,7 +132,11 @@ class ActiveRun:
     ) -> RunResult:
         state = folder.load_state()
         store = ScoreStore(
-            folder.file("scores"), self.data.pool.fingerprint, pool_size=len(self.data.pool)
+            folder.file("scores"),
+            self.data.pool.fingerprint,
+            pool_size=len(self.data.pool),
+            model=model_fingerprint(self.model, self.tokenizer),
+            config=config_hash(settings_of_scores(self.config)),
         )
         while state.stage < len(self.budgets):
             stage = Stage(self, folder, state, store, self._starting_model(folder, state.stage))

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from activeselect.config import (
     DataConfig,
@@ -32,6 +33,8 @@ from activeselect.config import (
 from activeselect.errors import ConfigError, StoreError
 from activeselect.forecast.live import forecaster_for
 from activeselect.scoring.functional import pre_memorization_accuracy
+from activeselect.training.fingerprint import model_fingerprint
+from activeselect.training.module import load_model, save_model
 from activeselect.training.run import ActiveRun
 
 
@@ -59,7 +62,7 @@ def config(model: Path, **changes: object) -> RunConfig:
 def digest(folder: Path) -> str:
     """Hash of everything that a run decides; times are left out."""
     found = hashlib.sha256()
-    for file in sorted((folder / "scores").iterdir()):
+    for file in sorted((folder / "scores").glob("*.parquet")):
         found.update(json.dumps(pq.read_table(file).to_pydict()).encode())
     result = json.loads((folder / "result.json").read_text())
     seconds = ("train_s", "score_s", "select_s", "eval_s")
@@ -101,7 +104,7 @@ def test_acquire_grows_the_train_set_and_fills_the_folder(tiny_model: Path, tmp_
 
 def test_stored_premem_is_the_formula_within_each_stage(tiny_model: Path, tmp_path: Path) -> None:
     ActiveRun(config(tiny_model)).run(tmp_path)
-    rounds = [pq.read_table(file) for file in sorted((tmp_path / "scores").iterdir())]
+    rounds = [pq.read_table(file) for file in sorted((tmp_path / "scores").glob("*.parquet"))]
     for stage in (0, 1):
         tables = [table for table in rounds if table["stage"][0].as_py() == stage]
         accuracy, nll, premem = (
@@ -175,6 +178,45 @@ def test_other_settings_in_the_same_folder_are_refused(tiny_model: Path, tmp_pat
     ActiveRun(config(tiny_model)).run(tmp_path)
     with pytest.raises(StoreError, match=r"seed: 0 -> 1"):
         ActiveRun(config(tiny_model, seed=1)).run(tmp_path)
+
+
+def test_scores_of_another_model_are_refused_although_the_settings_are_the_same(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """The model folder was overwritten between two starts; its name, a setting, stayed."""
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    chosen = config(model)
+
+    def stop(done: int, total: int, doing: str) -> None:
+        if done > 20 + 8:
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        ActiveRun(chosen).run(tmp_path / "run", progress=stop)
+    weights = load_file(model / "model.safetensors")
+    weights["model.norm.weight"][0] += 1e-3
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(StoreError, match=r"scores of another model \(expected the fingerprint"):
+        ActiveRun(chosen).run(tmp_path / "run")
+    shutil.copytree(tiny_model, model, dirs_exist_ok=True)
+    ActiveRun(chosen).run(tmp_path / "run")
+
+
+def test_a_models_fingerprint_is_its_content(tiny_model: Path, tmp_path: Path) -> None:
+    model, tokenizer = load_model(str(tiny_model))
+    first = model_fingerprint(model, tokenizer)
+    save_model(model, tokenizer, tmp_path)
+    assert model_fingerprint(*load_model(str(tmp_path))) == first
+    with torch.no_grad():
+        model.model.norm.weight[0] += 1e-7
+    assert model_fingerprint(model, tokenizer) != first
+    again, tokenizer = load_model(str(tmp_path))
+    again.config.rms_norm_eps *= 2
+    assert model_fingerprint(again, tokenizer) != first
+    again, tokenizer = load_model(str(tmp_path))
+    tokenizer.add_tokens(["new"])
+    assert model_fingerprint(again, tokenizer) != first
+    assert model_fingerprint(again.bfloat16(), tokenizer) != first
 
 
 def test_a_budget_above_the_pool_is_refused(tiny_model: Path) -> None:
