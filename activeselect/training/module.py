@@ -125,4 +125,17 @@ def load_model(name: str) -> tuple[Any, Any]:
     except Exception as error:  # transformers raises a dozen types for a broken folder
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"Cannot load the model '{name}': {reason}") from error
+    _check_tokens(name, model, tokenizer)
     return model, tokenizer
+
+
+def _check_tokens(name: str, model: Any, tokenizer: Any) -> None:
+    embedded = model.get_input_embeddings().num_embeddings
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    if end is not None and end >= embedded:
+        raise ModelError(
+            f"The model '{name}' embeds {embedded} tokens, but its tokenizer ends texts with token "
+            f"{end}; load both from one checkpoint, or resize the embeddings and save both."
+        )
+    if pad is not None and pad >= embedded:  # some tokenizer classes add one of their own
+        tokenizer.pad_token = None  # padding is masked, so the end token serves
