@@ -142,6 +142,9 @@ class ScoringConfig:
         samples, temperature, top_p, max_new_tokens: the sampled completions.
         tau: memorization threshold in nats per token (0.100 on GSM8K, 0.183 on MATH in the paper).
         limit: score at most that many train examples, the same random ones in every round.
+        candidates: before an acquisition, score that many random candidates themselves (0: they
+            are judged by the scored examples near them).
+        entropy_share: share of the trace's tokens that the signal ``hes`` sums over.
         batch_tokens: tokens per batch, padding included, in scoring and evaluation.
         keep_completions: completions stored per example (for reading; 0 = none).
     """
@@ -152,6 +155,8 @@ class ScoringConfig:
     max_new_tokens: int = 512
     tau: float = 0.1
     limit: int | None = None
+    candidates: int = 0
+    entropy_share: float = 0.005
     batch_tokens: int = 16_384
     keep_completions: int = 1
 
@@ -164,6 +169,10 @@ class ScoringConfig:
         )
         _require(self.tau >= 0, "scoring.tau", "at least 0 nats per token", self.tau)
         _require(self.limit is None or self.limit > 0, "scoring.limit", "above 0", self.limit)
+        _require(self.candidates >= 0, "scoring.candidates", "at least 0", self.candidates)
+        _require(
+            0 < self.entropy_share <= 1, "scoring.entropy_share", "in (0, 1]", self.entropy_share
+        )
         _require(self.batch_tokens >= 1, "scoring.batch_tokens", "at least 1", self.batch_tokens)
         _require(
             0 <= self.keep_completions <= self.samples,

@@ -100,6 +100,9 @@ class EncodedSet(torch.utils.data.Dataset[Encoded]):
     def __len__(self) -> int:
         return len(self._by_position)
 
+    def __contains__(self, position: int) -> bool:
+        return position in self._by_position
+
     def __getitem__(self, position: int) -> Encoded:
         return self._by_position[position]
 

@@ -3,63 +3,56 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from activeselect.config import ScoringConfig
 from activeselect.data.answers import AnswerChecker
-from activeselect.data.prompts import IGNORED, Encoded, batches_by_tokens, collate
-from activeselect.errors import StrategyError, did_you_mean
+from activeselect.data.prompts import Encoded
+from activeselect.errors import StrategyError
+from activeselect.scoring.forward import embed_questions, target_statistics, without_question
 from activeselect.scoring.generate import generate, longest_completion, stream_keys
+from activeselect.scoring.signals import ONE_PASS
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
-
-#: Signal -> the measurements it is made of.
-SIGNALS: dict[str, frozenset[str]] = {
-    "accuracy": frozenset({"samples"}),
-    "mean_nll": frozenset({"nll"}),
-    "premem": frozenset({"samples", "nll"}),
-}
-
-
-def measurements(signals: Sequence[str]) -> frozenset[str]:
-    """What has to be measured for these signals, and nothing else.
-
-    Raises:
-        StrategyError: if a signal is unknown.
-
-    Example:
-        >>> sorted(measurements(["premem"]))
-        ['nll', 'samples']
-    """
-    for name in signals:
-        if name not in SIGNALS:
-            raise StrategyError(f"There is no signal '{name}'. {did_you_mean(name, SIGNALS)}")
-    return frozenset().union(*(SIGNALS[name] for name in signals))
 
 
 @dataclass(frozen=True)
 class Scores:
     """What one scoring pass measured (B examples, S samples); None = not measured.
 
-    ``nll_sum`` in nats over ``tokens`` target tokens, the end token included.
+    ``nll_sum`` in nats over ``tokens`` target tokens, the end token included. ``columns`` holds
+    the other measured signals by name, float64 ``[B]`` each.
     """
 
     index: IntArray
     correct: NDArray[np.bool_] | None = None
     nll_sum: FloatArray | None = None
     tokens: IntArray | None = None
+    columns: dict[str, FloatArray] = field(default_factory=dict)
     completions: tuple[tuple[str, ...], ...] | None = None
     tokens_generated: int = 0
     truncated: int = 0
     seconds: float = 0.0
+
+
+def joined(parts: Sequence[Scores]) -> Scores:
+    """Sampled answers of several passes as one."""
+    return Scores(
+        np.concatenate([part.index for part in parts]),
+        np.concatenate([part.correct for part in parts if part.correct is not None]),
+        completions=tuple(row for part in parts for row in part.completions or ()),
+        tokens_generated=sum(part.tokens_generated for part in parts),
+        truncated=sum(part.truncated for part in parts),
+        seconds=sum(part.seconds for part in parts),
+    )
 
 
 @contextmanager
@@ -82,15 +75,23 @@ class LiveScorer:
         checker: extracts and compares final answers.
         config: samples, temperature, batch size.
         seed: of the completions; each depends on (seed, round, example, sample) alone.
+        reference: loads the reference model, for :meth:`reference_loss`.
     """
 
     def __init__(
-        self, tokenizer: Any, checker: AnswerChecker, config: ScoringConfig, *, seed: int = 0
+        self,
+        tokenizer: Any,
+        checker: AnswerChecker,
+        config: ScoringConfig,
+        *,
+        seed: int = 0,
+        reference: Callable[[], Any] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.checker = checker
         self.config = config
         self.seed = seed
+        self._load_reference = reference
 
     def score(
         self,
@@ -107,15 +108,15 @@ class LiveScorer:
             model: a transformers causal LM; its training mode is restored afterwards.
             items: the encoded problems, B of them.
             answers: their final answers.
-            what: ``samples`` and/or ``nll`` (see :func:`measurements`).
+            what: measurements (``activeselect.scoring.signals``): ``samples``, ``alone`` and those
+                of one pass; the others have methods of their own and are ignored.
             round: number of the round, part of the random streams' key.
         """
         started = time.perf_counter()
         index = np.array([item.index for item in items], dtype=np.int64)
-        correct, nll, tokens, kept, generated, cut = None, None, None, None, 0, 0
+        correct, kept, generated, cut = None, None, 0, 0
         with evaluating(model):
-            if "nll" in what:
-                nll, tokens = self.target_nll(model, items)
+            nll, tokens, columns = self._passes(model, items, what)
             if "samples" in what:
                 texts, generated, cut = self.complete(
                     model, items, samples=self.config.samples, round=round
@@ -123,7 +124,7 @@ class LiveScorer:
                 correct = self.check(texts, answers)
                 kept = tuple(tuple(row[: self.config.keep_completions]) for row in texts)
         seconds = time.perf_counter() - started
-        return Scores(index, correct, nll, tokens, kept, generated, cut, seconds)
+        return Scores(index, correct, nll, tokens, columns, kept, generated, cut, seconds)
 
     def evaluate(
         self, model: Any, items: Sequence[Encoded], answers: Sequence[str]
@@ -174,27 +175,63 @@ class LiveScorer:
         generated = sum(len(row) for row in flat) + len(flat) - cut
         return [texts[i : i + samples] for i in range(0, len(texts), samples)], generated, cut
 
-    @torch.inference_mode()
+    def _passes(
+        self, model: Any, items: Sequence[Encoded], what: frozenset[str]
+    ) -> tuple[FloatArray | None, IntArray | None, dict[str, FloatArray]]:
+        """All forward passes: summed NLL and token counts if wanted, and the other signals."""
+        columns = self._statistics(model, items, what & ONE_PASS) if what & ONE_PASS else {}
+        nll = columns.pop("nll", None)
+        tokens = np.array([len(item.ids) - item.start for item in items], dtype=np.int64)
+        if "alone" in what and nll is not None:
+            traces = without_question(items, self._start_token())
+            # the same tokens in numerator and denominator: the ratio of sums is that of means
+            columns["ifd"] = nll / self._statistics(model, traces, frozenset({"nll"}))["nll"]
+        return nll, (None if nll is None else tokens), columns
+
+    def _statistics(
+        self, model: Any, items: Sequence[Encoded], want: frozenset[str]
+    ) -> dict[str, FloatArray]:
+        return target_statistics(
+            model,
+            items,
+            want,
+            batch_tokens=self.config.batch_tokens,
+            pad_token=pad_token_of(self.tokenizer),
+            entropy_share=self.config.entropy_share,
+        )
+
     def target_nll(self, model: Any, items: Sequence[Encoded]) -> tuple[FloatArray, IntArray]:
         """Negative log-likelihood of each reference trace: sum in nats ``[B]``, tokens ``[B]``."""
-        nll = np.zeros(len(items))
         tokens = np.array([len(item.ids) - item.start for item in items], dtype=np.int64)
-        lengths = [len(item.ids) for item in items]
-        for rows in batches_by_tokens(lengths, self.config.batch_tokens):
-            batch = collate([items[i] for i in rows], pad_token_of(self.tokenizer))
-            batch = {name: value.to(model.device) for name, value in batch.items()}
-            logits = model(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-            ).logits[:, :-1]
-            # row by row: a float32 copy of all logits would be the largest tensor of the run
-            losses = [
-                torch.nn.functional.cross_entropy(
-                    row.float(), labels, ignore_index=IGNORED, reduction="none"
-                ).sum(dtype=torch.float64)
-                for row, labels in zip(logits, batch["labels"][:, 1:], strict=True)
-            ]
-            nll[rows] = torch.stack(losses).cpu().numpy()
-        return nll, tokens
+        return self._statistics(model, items, frozenset({"nll"}))["nll"], tokens
+
+    def reference_loss(self, items: Sequence[Encoded], device: Any) -> FloatArray:
+        """Mean NLL of each reference trace under the reference model, nats per token ``[B]``."""
+        nll, tokens = self.target_nll(self._reference.to(device), items)
+        return nll / tokens
+
+    def embed(self, model: Any, items: Sequence[Encoded]) -> NDArray[np.float32]:
+        """Pooled hidden state of each question, float32 ``[B, D]``."""
+        with evaluating(model):
+            return embed_questions(
+                model,
+                items,
+                batch_tokens=self.config.batch_tokens,
+                pad_token=pad_token_of(self.tokenizer),
+            )
+
+    @cached_property
+    def _reference(self) -> Any:
+        if self._load_reference is None:
+            raise StrategyError(
+                "The signal 'reference_loss' needs a reference model; set the strategy's "
+                "`reference` to a model folder."
+            )
+        return self._load_reference().eval()
+
+    def _start_token(self) -> int:
+        begin = self.tokenizer.bos_token_id
+        return int(self.tokenizer.eos_token_id if begin is None else begin)
 
     def _end_tokens(self, model: Any) -> set[int]:
         configured = getattr(model.generation_config, "eos_token_id", None)

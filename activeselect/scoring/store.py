@@ -12,6 +12,7 @@ Columns of ``scores/round-00003.parquet`` (those that the run measures)::
     mean_nll     float64     nats per token of the reference trace
     n_tokens     int32       target tokens of the trace
     premem       float64     pre-memorization accuracy up to this round, within the stage
+    ...          float64     other signals of ``activeselect.scoring.signals``
     completions  list<string>  the first sampled texts, for reading
 """
 
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from activeselect.errors import StoreError, did_you_mean
 from activeselect.files import explained, make_folder, write_bytes
 from activeselect.scoring.manifest import Entry, Manifest, Owner
+from activeselect.scoring.signals import STORED
 
 MANIFEST = "manifest.json"
 _TYPES = {
@@ -37,11 +39,9 @@ _TYPES = {
     "stage": pa.int32(),
     "epoch": pa.int32(),
     "correct": pa.list_(pa.bool_()),
-    "accuracy": pa.float64(),
-    "mean_nll": pa.float64(),
     "n_tokens": pa.int32(),
-    "premem": pa.float64(),
     "completions": pa.list_(pa.string()),
+    **{name: pa.float64() for name in STORED},
 }
 
 

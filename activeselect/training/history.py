@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from activeselect.scoring.scorer import SIGNALS
+from activeselect.scoring.signals import STORED
 from activeselect.scoring.store import ScoreStore
 
 IntArray = NDArray[np.int64]
@@ -48,28 +48,49 @@ class Cost:
 
 @dataclass
 class History:
-    """Measured signals of the rounds so far; each a list of float64 ``[N]``, NaN = not scored."""
+    """Measured signals of the rounds so far, as they came: round -> positions and values.
+
+    A round is one scoring pass; it measures some signals on some examples.
+    """
 
     size: int
     rounds: int = 0
-    signals: dict[str, list[FloatArray]] = field(default_factory=dict)
+    signals: dict[str, dict[int, tuple[IntArray, FloatArray]]] = field(default_factory=dict)
 
     @classmethod
     def from_store(cls, store: ScoreStore, rounds: int) -> History:
         """What the first ``rounds`` of a run measured, read back from its store."""
-        known = store.columns()
-        wanted = range(rounds) if known else []
-        signals = {name: list(store.matrix(name, wanted)) for name in SIGNALS if name in known}
-        return cls(store.pool_size, rounds, signals)
+        history = cls(store.pool_size, rounds)
+        for round in (number for number in store.rounds() if number < rounds):
+            table = store.read(round)
+            for name in STORED:
+                if name in table.column_names:
+                    index, values = table["index"].to_numpy().copy(), table[name].to_numpy().copy()
+                    history.signals.setdefault(name, {})[round] = (index, values)
+        return history
 
-    def add(self, index: IntArray, columns: dict[str, FloatArray]) -> None:
+    def add(self, index: IntArray, columns: Mapping[str, FloatArray]) -> None:
         """Append one round, measured on the examples ``index``."""
-        self.rounds += 1
         for name, values in columns.items():
-            row = np.full(self.size, np.nan)
-            row[index] = values
-            self.signals.setdefault(name, []).append(row)
+            self.signals.setdefault(name, {})[self.rounds] = (index, values)
+        self.rounds += 1
+
+    def extend(self, name: str, index: IntArray, values: FloatArray) -> None:
+        """Measure more examples in the last round."""
+        known, before = self.signals[name][self.rounds - 1]
+        self.signals[name][self.rounds - 1] = (
+            np.concatenate([known, index]),
+            np.concatenate([before, values]),
+        )
 
     def matrix(self, name: str) -> FloatArray:
-        """float64 ``[R, N]``."""
-        return np.array(self.signals.get(name, [])).reshape(-1, self.size)
+        """float64 ``[R, N]``; NaN where not measured."""
+        matrix = np.full((self.rounds, self.size), np.nan)
+        for round, (index, values) in self.signals.get(name, {}).items():
+            matrix[round, index] = values
+        return matrix
+
+    def measured(self, *names: str, since: int = 0) -> list[int]:
+        """Rounds from ``since`` on that measured all of these signals."""
+        rounds = [self.signals.get(name, {}).keys() for name in names]
+        return [r for r in range(since, self.rounds) if all(r in found for found in rounds)]

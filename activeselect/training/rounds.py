@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property, partial
 from typing import Any
 
 import lightning
@@ -13,18 +14,25 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from activeselect.config import PromptConfig, ScoringConfig
-from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encode
-from activeselect.errors import ConfigError
-from activeselect.scoring.metric import PreMemorizationAccuracy
-from activeselect.scoring.scorer import LiveScorer, Scores, measurements, pad_token_of
+from activeselect.errors import ConfigError, StrategyError
+from activeselect.scoring.scorer import pad_token_of
+from activeselect.scoring.signals import (
+    FIXED,
+    PER_ROUND,
+    SIGNALS,
+    VECTORS,
+    history_of,
+    measurements,
+)
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.acquire import neighbourhood_of
 from activeselect.selection.registry import StrategySpec, create
 from activeselect.selection.sampler import ActiveSampler
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 from activeselect.training.history import Cost, Forecast, Forecaster, History
+from activeselect.training.recorder import Recorder
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -93,23 +101,27 @@ class ActiveSelection(lightning.Callback):
         self.score_every = score_every
         self.score_until = score_until
         self.reselect = reselect
-        self.store = store
         self.seed = seed
         self.stage = stage
         self.what = measurements([*self.strategy.requires, *measure])
-        self.cost = cost or Cost()
         self.times_seen = np.zeros(len(pool), dtype=np.int64)
-        self.history = history or History(len(pool))
-        self.round = self.history.rounds
-        self._since = 0 if carry_over else self.round
-        self.metric = PreMemorizationAccuracy(len(pool), self.scoring.tau)
-        self._refill_metric()
-        self.scorer = LiveScorer(tokenizer, get_checker(pool.checker), self.scoring, seed=self.seed)
+        self.epoch = 0
         self.encoded = EncodedSet(encode(pool, self.train, tokenizer, self.prompt))
-        self.answers = {
-            int(i): problem.answer
-            for i, problem in zip(self.train, pool.problems(self.train), strict=True)
-        }
+        self.recorder = Recorder(
+            pool,
+            tokenizer,
+            self.scoring,
+            self.prompt,
+            what=self.what & PER_ROUND,
+            seed=seed,
+            stage=stage,
+            history=history or History(len(pool)),
+            carry_over=carry_over,
+            cost=cost or Cost(),
+            store=store,
+            encoded=self.encoded,
+            reference=self.strategy.reference,
+        )
         self.sampler = ActiveSampler(Selection.of(self.train), seed=seed)
         self.forecaster = forecaster
         self._model_of = model_of or _inner_model
@@ -126,6 +138,21 @@ class ActiveSelection(lightning.Callback):
             **kwargs,
         )
 
+    @property
+    def history(self) -> History:
+        """Measured signals of the rounds so far."""
+        return self.recorder.history
+
+    @property
+    def round(self) -> int:
+        """Rounds so far."""
+        return self.history.rounds
+
+    @property
+    def cost(self) -> Cost:
+        """Spent so far."""
+        return self.recorder.cost
+
     # --- Lightning hooks -----------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -133,6 +160,16 @@ class ActiveSelection(lightning.Callback):
             raise ConfigError(
                 f"devices: live scoring runs on one device so far; received {trainer.world_size}."
             )
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if "before" in self.what:
+            rows = self.history.signals.get("prequential", {}).values()
+            known = np.concatenate([self.train[:0], *(index for index, _ in rows)])
+            fresh = self.train[self.times_seen[self.train] == 0]
+            unknown = np.setdiff1d(fresh, known)
+            if len(unknown):
+                self.recorder.before(self._model_of(pl_module), unknown)
+                self.recorder.close(epoch=0)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._clock = time.perf_counter()
@@ -147,32 +184,42 @@ class ActiveSelection(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self.cost.train_s += time.perf_counter() - self._clock
-        epoch = trainer.current_epoch + 1
+        self.epoch = epoch = trainer.current_epoch + 1
         late = self.score_until is not None and epoch > self.score_until
         if epoch % self.score_every == 0 and not late:
-            self._finish_round(self._model_of(pl_module), epoch, pl_module.log)
+            self._finish_round(self._model_of(pl_module), pl_module.log)
 
     # --- the round -----------------------------------------------------------------------------
 
-    def _finish_round(self, model: Any, epoch: int, log: Callable[..., None]) -> None:
-        if self.what:
-            scores = self._score(model)
-            for name, values in self._record(scores, epoch).items():
+    def _finish_round(self, model: Any, log: Callable[..., None]) -> None:
+        if self.recorder.what:
+            before = self.cost.score_s
+            for name, values in self.recorder.score(
+                model, self._scored_examples(), epoch=self.epoch
+            ).items():
                 log(f"score/{name}", float(values.mean()))
-            log("score/seconds", scores.seconds)
+            log("score/seconds", self.cost.score_s - before)
             self._log_forecast(log)
         else:
             self.history.add(self.train[:0], {})
-        self.round += 1
         if self.reselect:
-            self.sampler.selection = self.select(self.train, len(self.train))
+            self.sampler.selection = self.select(model, self.train, len(self.train))
             log("select/examples", float(len(self.sampler.selection.index)))
+
+    def _scored_examples(self) -> IntArray:
+        limit = self.scoring.limit
+        if limit is None or limit >= len(self.train):
+            return self.train
+        # The same subset in every round: premem looks back, and an example that is first seen
+        # when it is memorized already would count as never understood.
+        rng = np.random.default_rng([self.seed, 4])
+        return np.sort(rng.choice(self.train, limit, replace=False))
 
     def forecast(self) -> Forecast | None:
         """What to expect on the test after the last scored round; a function of the history."""
-        if self.forecaster is None or not {"accuracy", "mean_nll"} <= self.history.signals.keys():
+        rows = self.history.measured("premem", since=self.recorder.since)
+        if self.forecaster is None or not rows:
             return None
-        rows = slice(self._since, None)
         return self.forecaster(
             self.history.matrix("accuracy")[rows], self.history.matrix("mean_nll")[rows]
         )
@@ -184,125 +231,155 @@ class ActiveSelection(lightning.Callback):
             log("forecast/low", now.low)
             log("forecast/high", now.high)
 
-    def _score(self, model: Any) -> Scores:
-        index = self.train
-        if self.scoring.limit is not None and self.scoring.limit < len(index):
-            # The same subset in every round: premem looks back, and an example that is first seen
-            # when it is memorized already would count as never understood.
-            rng = np.random.default_rng([self.seed, 4])
-            index = np.sort(rng.choice(index, self.scoring.limit, replace=False))
-        scores = self.scorer.score(
-            model,
-            self.encoded.take(index),
-            [self.answers[int(i)] for i in index],
-            what=self.what,
-            round=self.round,
-        )
-        self.cost.score_s += scores.seconds
-        self.cost.tokens_generated += scores.tokens_generated
-        return scores
+    # --- selecting -----------------------------------------------------------------------------
 
-    def _record(self, scores: Scores, epoch: int) -> dict[str, FloatArray]:
-        """Put one scoring pass into the metric, the history and the store."""
-        signals: dict[str, FloatArray] = {}
-        if scores.correct is not None:
-            signals["accuracy"] = scores.correct.mean(axis=1)
-        if scores.nll_sum is not None and scores.tokens is not None:
-            signals["mean_nll"] = scores.nll_sum / scores.tokens
-            if scores.correct is not None:
-                self.metric.update(
-                    self.round - self._since,
-                    torch.from_numpy(scores.index),
-                    torch.from_numpy(scores.correct),
-                    torch.from_numpy(scores.nll_sum),
-                    torch.from_numpy(scores.tokens),
-                )
-                signals["premem"] = self.metric.compute()[-1].numpy()[scores.index]
-        self.history.add(scores.index, signals)
-        if self.store is not None:
-            columns: dict[str, Any] = {
-                "index": scores.index,
-                "stage": np.full(len(scores.index), self.stage),
-                "epoch": np.full(len(scores.index), epoch),
-                **signals,
-            }
-            if scores.correct is not None:
-                columns["correct"] = scores.correct.tolist()
-            if scores.tokens is not None:
-                columns["n_tokens"] = scores.tokens
-            if scores.completions is not None and self.scoring.keep_completions:
-                columns["completions"] = [list(row) for row in scores.completions]
-            self.store.append(self.round, columns)
-        return signals
+    def acquire(self, model: Any, candidates: IntArray, budget: int) -> IntArray:
+        """Let the strategy choose new examples; measure what it asks for before it does.
 
-    def select(self, candidates: IntArray, budget: int) -> Selection:
-        """Ask the strategy; its promises are checked before anything is trained on."""
+        Args:
+            model: as it is after training on the train set.
+            candidates: positions that may be chosen, int ``[C]``.
+            budget: how many.
+
+        Returns:
+            int64 ``[budget]``.
+
+        Raises:
+            StrategyError: if the strategy breaks a promise, or chooses fewer.
+        """
+        self._score_candidates(model, candidates)
+        prequential = "before" in self.what
+        probed = candidates[:0]
+        if prequential:
+            probed = self._ask(self.strategy.probe, model, candidates, budget, 7).index
+            if len(probed):
+                self.recorder.before(model, probed)
+        rest, missing = np.setdiff1d(candidates, probed), budget - len(probed)
+        chosen = self.select(model, rest, missing, extra=probed).index if missing else probed[:0]
+        if prequential and len(chosen):
+            self.recorder.before(model, chosen)
+        self.recorder.close(epoch=self.epoch)
+        if len(probed) + len(chosen) < budget:
+            raise StrategyError(
+                f"Strategy '{self.strategy.name}' acquired {len(probed) + len(chosen)} examples; "
+                f"the budget asks for {budget}."
+            )
+        return np.concatenate([probed, chosen])
+
+    def _score_candidates(self, model: Any, candidates: IntArray) -> None:
+        size = min(self.scoring.candidates, len(candidates))
+        if size and self.recorder.what:
+            rng = np.random.default_rng([self.seed, self.stage, self.epoch, 8])
+            some = np.sort(rng.choice(candidates, size, replace=False))
+            self.recorder.score(model, some, epoch=self.epoch)
+
+    def select(
+        self, model: Any, candidates: IntArray, budget: int, *, extra: IntArray | None = None
+    ) -> Selection:
+        """Ask the strategy; its promises are checked before anything is trained on.
+
+        Args:
+            extra: examples that joined the train set since it was trained on.
+        """
+        return self._ask(self.strategy.select, model, candidates, budget, 5, extra)
+
+    def _ask(
+        self,
+        how: Callable[..., Selection],
+        model: Any,
+        candidates: IntArray,
+        budget: int,
+        stream: int,
+        extra: IntArray | None = None,
+    ) -> Selection:
+        train = self.train if extra is None else np.concatenate([self.train, extra])
+        context = self._context(model, train, candidates)
         started = time.perf_counter()
-        context = SelectionContext(
+        # of stage and epoch, not of the scored rounds: how often is scored changes no draw
+        rng = np.random.default_rng([self.seed, self.stage, self.epoch, stream])
+        selection = how(context, budget, rng)
+        if not isinstance(selection, Selection):
+            raise StrategyError(
+                f"Strategy '{self.strategy.name}' must return a Selection; "
+                f"received {type(selection).__name__}."
+            )
+        self.cost.select_s += time.perf_counter() - started
+        return selection.validated(candidates, budget, name=self.strategy.name)
+
+    def _context(self, model: Any, train: IntArray, candidates: IntArray) -> SelectionContext:
+        looked_at = np.union1d(train, candidates)
+        vectors = {}
+        if "embedding" in self.what:
+            embedding = self.recorder.embed(model, looked_at)
+            vectors["embedding"] = lambda: embedding
+        return SelectionContext(
             round=self.round,
             candidates=candidates,
-            train=self.train,
+            train=train,
             times_seen=self.times_seen.copy(),
             groups=self.pool.groups,
             group_names=self.pool.group_names,
-            signals={name: _matrix_of(self.history, name) for name in self.history.signals},
-            near=neighbourhood_of(self.pool, self.train, candidates),
+            signals={name: partial(self._history_of, name) for name in self._known_signals()},
+            vector_signals=vectors,
+            near=neighbourhood_of(self.pool, train, candidates),
         )
-        rng = np.random.default_rng([self.seed, self.round, 5])
-        selection = self.strategy.select(context, budget, rng).validated(
-            candidates, budget, name=self.strategy.name
-        )
-        self.cost.select_s += time.perf_counter() - started
-        return selection
+
+    def _known_signals(self) -> list[str]:
+        """Those that all measurements are made for, and the fixed ones."""
+        return [
+            name
+            for name, signal in SIGNALS.items()
+            if name not in VECTORS and signal.needs <= self.what
+        ]
+
+    def _history_of(self, name: str) -> FloatArray:
+        if name in FIXED:
+            return self._fixed(name)[None]
+        return history_of(name, self.history.matrix)
+
+    def _fixed(self, name: str) -> FloatArray:
+        if name == "length":
+            return self._lengths
+        raise StrategyError("The data has no column 'difficulty'.")
+
+    @cached_property
+    def _lengths(self) -> FloatArray:
+        return self.recorder.lengths()
 
     # --- checkpointing -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         selection = self.sampler.selection
         return {
-            "round": self.round,
+            "epoch": self.epoch,
             "selection_index": torch.from_numpy(selection.index),
             "selection_weight": torch.from_numpy(selection.weight),
             "times_seen": torch.from_numpy(self.times_seen.copy()),
             "cost": vars(self.cost).copy(),
             "strategy": self.strategy.state_dict(),
+            "rounds": self.history.rounds,
             "history": {
-                name: torch.from_numpy(self.history.matrix(name)) for name in self.history.signals
+                name: {
+                    round: (torch.from_numpy(index), torch.from_numpy(values))
+                    for round, (index, values) in rows.items()
+                }
+                for name, rows in self.history.signals.items()
             },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.round = state["round"]
+        self.epoch = state["epoch"]
         self.sampler.selection = Selection.of(
             state["selection_index"].numpy(), state["selection_weight"].numpy()
         )
         self.times_seen = state["times_seen"].numpy().copy()
-        self.cost = Cost(**state["cost"])
         self.strategy.load_state_dict(state["strategy"])
-        history = {name: list(rows.numpy()) for name, rows in state["history"].items()}
-        self.history = History(len(self.pool), self.round, history)
-        self._refill_metric()
-        if self.store is not None:  # scored after this checkpoint; they are scored again
-            self.store.drop_after(self.round)
-
-    def _refill_metric(self) -> None:
-        """The metric is a function of the history, so only the history is checkpointed."""
-        self.metric.reset()
-        accuracy = self.history.matrix("accuracy")[self._since :]
-        mean_nll = self.history.matrix("mean_nll")[self._since :]
-        for round in range(min(len(accuracy), len(mean_nll))):
-            index = np.flatnonzero(~np.isnan(accuracy[round]) & ~np.isnan(mean_nll[round]))
-            self.metric.update(
-                round,
-                torch.from_numpy(index),
-                torch.from_numpy(accuracy[round, index])[:, None],
-                torch.from_numpy(mean_nll[round, index]),
-                torch.ones(len(index)),
-            )
-
-
-def _matrix_of(history: History, name: str) -> Callable[[], FloatArray]:
-    return lambda: history.matrix(name)
+        history = {
+            name: {round: (i.numpy(), values.numpy()) for round, (i, values) in rows.items()}
+            for name, rows in state["history"].items()
+        }
+        self.recorder.cost = Cost(**state["cost"])
+        self.recorder.load_history(History(len(self.pool), state["rounds"], history))
 
 
 def _inner_model(module: Any) -> Any:

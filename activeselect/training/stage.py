@@ -21,10 +21,8 @@ from numpy.typing import NDArray
 
 from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
-from activeselect.errors import StrategyError
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
-from activeselect.selection.strategy import Selection
 from activeselect.training.folder import RunFolder, RunState
 from activeselect.training.history import Cost, History
 from activeselect.training.module import ReasoningModule, save_model
@@ -177,7 +175,9 @@ class Stage:
         return float(correct.mean())
 
     def _curve_entry(self, accuracy: float | None) -> dict[str, Any]:
-        premem = self.active.history.matrix("premem")
+        history = self.active.history
+        measured = history.measured("premem", since=self.active.recorder.since)
+        premem = history.signals["premem"][measured[-1]][1].mean() if measured else None
         names, counts = np.unique(self.pool.groups[self.train], return_counts=True)
         return {
             "stage": self.number,
@@ -187,7 +187,7 @@ class Stage:
             "samples_seen": self.active.cost.samples_seen,
             "test_accuracy": accuracy,
             "test_examples": len(self.run_.test_items),
-            "premem": float(np.nanmean(premem[-1])) if len(premem) else None,
+            "premem": None if premem is None else float(premem),
             "forecast": self._forecast(),
             "cost": asdict(self.active.cost),  # up to here, all stages together
             "groups": {
@@ -206,13 +206,8 @@ class Stage:
         """The train set and ``budget`` new problems that the strategy chooses."""
         taken = np.zeros(len(self.pool), dtype=bool)
         taken[self.train] = True
-        selection: Selection = self.active.select(np.flatnonzero(~taken), budget)
-        if len(selection.index) < budget:
-            raise StrategyError(
-                f"Strategy '{self.run_.strategy.name}' acquired {len(selection.index)} examples; "
-                f"the budget asks for {budget}."
-            )
-        return np.sort(np.concatenate([self.train, selection.index]))
+        chosen = self.active.acquire(self.model, np.flatnonzero(~taken), budget)
+        return np.sort(np.concatenate([self.train, chosen]))
 
 
 class _Checkpoint(lightning.Callback):

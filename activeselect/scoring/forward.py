@@ -1,0 +1,167 @@
+"""Forward passes over reference traces: everything that one pass tells about an example."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from activeselect.data.prompts import IGNORED, Encoded, batches_by_tokens, collate
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+@torch.inference_mode()
+def target_statistics(
+    model: Any,
+    items: Sequence[Encoded],
+    want: frozenset[str],
+    *,
+    batch_tokens: int,
+    pad_token: int,
+    entropy_share: float = 0.005,
+) -> dict[str, FloatArray]:
+    """Statistics of each example's target tokens under the model, in one pass.
+
+    Over the T target tokens with probabilities ``p[t]`` (over V tokens), one-hot targets
+    ``y[t]`` and inputs ``h[t]`` of the output layer:
+
+    - ``nll``: sum of ``-log p[t, target]``, nats;
+    - ``el2n``: mean of ``|p[t] - y[t]|`` (Paul et al., arXiv 2107.07075, per token);
+    - ``grand``: ``|1/T sum_t (p[t] - y[t]) h[t]^T|``, the exact norm of the gradient of the mean
+      loss with respect to the output layer's weights (the last layer's part of GraNd, same paper);
+    - ``entropy``: mean entropy of ``p[t]``, nats;
+    - ``hes``: sum of the entropies of the ``entropy_share`` of tokens (at least one) where it is
+      highest (arXiv 2605.22389).
+
+    Args:
+        model: a transformers causal LM in eval mode.
+        items: encoded problems, B of them.
+        want: names of the above.
+        batch_tokens: padded tokens per batch.
+
+    Returns:
+        name -> float64 ``[B]``.
+    """
+    found = {name: np.zeros(len(items)) for name in want}
+    compute = {name: _STATISTICS[name] for name in want - {"hes"}}
+    for rows in batches_by_tokens([len(item.ids) for item in items], batch_tokens):
+        batch = collate([items[i] for i in rows], pad_token)
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        with _output_layer_input(model, "grand" in want) as hidden:
+            logits = model(
+                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+            ).logits[:, :-1]
+        # row by row: a float32 copy of all logits would be the largest tensor of the run
+        for place, row in enumerate(rows):
+            labels = batch["labels"][place, 1:]
+            target = labels != IGNORED
+            token = _Tokens(
+                logits[place, target].float(),
+                labels[target],
+                hidden[0][place, :-1][target].float() if hidden else None,
+            )
+            for name, statistic in compute.items():
+                found[name][row] = float(statistic(token))
+            if "hes" in want:
+                count = max(1, math.ceil(entropy_share * len(token.labels)))
+                found["hes"][row] = float(token.entropy.topk(count).values.sum())
+    return found
+
+
+class _Tokens:
+    """Target tokens of one example; what several statistics share is computed once."""
+
+    def __init__(self, logits: Tensor, labels: Tensor, hidden: Tensor | None) -> None:
+        self.logits, self.labels, self.hidden = logits, labels, hidden
+        self._log_p: Tensor | None = None
+
+    @property
+    def log_p(self) -> Tensor:
+        if self._log_p is None:
+            self._log_p = torch.log_softmax(self.logits, dim=-1)
+        return self._log_p
+
+    @property
+    def entropy(self) -> Tensor:
+        """float ``[T]``, nats."""
+        return -(self.log_p.exp() * self.log_p).nan_to_num().sum(dim=-1)
+
+    @property
+    def error(self) -> Tensor:
+        """Probabilities minus one-hot targets, float ``[T, V]``."""
+        error = self.log_p.exp()
+        error[torch.arange(len(self.labels)), self.labels] -= 1
+        return error
+
+
+def _nll(tokens: _Tokens) -> Tensor:
+    return torch.nn.functional.cross_entropy(tokens.logits, tokens.labels, reduction="none").sum(
+        dtype=torch.float64
+    )
+
+
+def _grand(tokens: _Tokens) -> Tensor:
+    # |E^T H|^2 = sum of (E E^T) * (H H^T): T x T instead of V x D numbers
+    error, hidden = tokens.error, tokens.hidden
+    assert hidden is not None
+    squared = ((error @ error.T) * (hidden @ hidden.T)).sum(dtype=torch.float64)
+    return squared.clamp(min=0).sqrt() / len(tokens.labels)
+
+
+_STATISTICS: dict[str, Callable[[_Tokens], Tensor]] = {
+    "nll": _nll,
+    "el2n": lambda tokens: tokens.error.norm(dim=-1).mean(dtype=torch.float64),
+    "grand": _grand,
+    "entropy": lambda tokens: tokens.entropy.mean(dtype=torch.float64),
+}
+
+
+@contextmanager
+def _output_layer_input(model: Any, wanted: bool) -> Iterator[list[Tensor]]:
+    """Catches what the output layer is given, float ``[B, L, D]``; nothing unless wanted."""
+    caught: list[Tensor] = []
+    if not wanted:
+        yield caught
+        return
+    layer = model.get_output_embeddings()
+    hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+    try:
+        yield caught
+    finally:
+        hook.remove()
+
+
+def without_question(items: Sequence[Encoded], start_token: int) -> list[Encoded]:
+    """The traces alone, after a start token: for likelihoods not given the question."""
+    return [
+        Encoded(item.index, np.concatenate([[start_token], item.ids[item.start :]]), 1)
+        for item in items
+    ]
+
+
+@torch.inference_mode()
+def embed_questions(
+    model: Any, items: Sequence[Encoded], *, batch_tokens: int, pad_token: int
+) -> NDArray[np.float32]:
+    """Mean over the prompt's tokens of the last hidden state, float32 ``[B, D]``."""
+    rows_of = [Encoded(item.index, item.prompt, item.start) for item in items]
+    found: NDArray[np.float32] | None = None
+    for rows in batches_by_tokens([item.start for item in items], batch_tokens):
+        batch = collate([rows_of[i] for i in rows], pad_token)
+        mask = batch["attention_mask"].to(model.device)
+        hidden = model.get_decoder()(
+            input_ids=batch["input_ids"].to(model.device), attention_mask=mask
+        ).last_hidden_state.float()
+        mean = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        if found is None:
+            found = np.zeros((len(items), mean.shape[1]), dtype=np.float32)
+        found[rows] = mean.cpu().numpy()
+    return np.zeros((0, 0), np.float32) if found is None else found
