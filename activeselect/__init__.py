@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from activeselect import testing as testing
     from activeselect.config import (
         DataConfig,
         PromptConfig,
@@ -91,6 +92,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return importlib.import_module("activeselect.testing")
     if name not in _HOME:
         raise AttributeError(f"module 'activeselect' has no attribute '{name}'")
     return getattr(importlib.import_module(f"activeselect.{_HOME[name]}"), name)

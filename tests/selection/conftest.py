@@ -1,4 +1,4 @@
-"""Slow references and the conformance suite, loaded from their files; small contexts."""
+"""Slow references, loaded from their files; the public conformance suite."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from activeselect import testing
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -31,4 +33,4 @@ def sampling_reference() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def conformance() -> ModuleType:
-    return load(TESTS / "conformance.py")
+    return testing
