@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
 
@@ -82,7 +82,9 @@ def _add_commands(
         hints = get_type_hints(entry)
         positional = [key for key in hints if key in commands.POSITIONAL]
         for key in positional:
-            child.add_argument(key, type=hints[key])
+            several = get_origin(hints[key]) is list
+            kind = get_args(hints[key])[0] if several else hints[key]
+            child.add_argument(key, type=kind, nargs="+" if several else None)
         if CONFIG in hints:
             child.add_class_arguments(hints[CONFIG])
         child.add_function_arguments(entry, as_positional=False, skip={*positional, CONFIG})

@@ -62,16 +62,22 @@ def compare(out: Path, config: StudyConfig) -> None:
     console.print(f"Report: {out / 'report.html'}", highlight=False, markup=False)
 
 
-def report(study: Path) -> None:
-    """Rebuild a study's figures and report from its results.json.
+def report(studies: list[Path], out: Path | None = None, axis: str | None = None) -> None:
+    """Rebuild a study's figures and report, or merge several studies into one.
 
     Args:
-        study: folder of the study.
+        studies: folders of studies.
+        out: folder of the result; needed for several studies, default: the study's own.
+        axis: what budgets are counted in; default: as the study was configured.
     """
-    from activeselect.files import read_json
-    from activeselect.study.report import write_report
+    from activeselect.config import AXES
+    from activeselect.errors import ConfigError
+    from activeselect.study.rebuild import rebuild
 
-    Console().print(str(write_report(read_json(study / "results.json"), study)), highlight=False)
+    if axis is not None and axis not in AXES:
+        raise ConfigError(f"axis: expected one of {', '.join(AXES)}; received '{axis}'.")
+    page = rebuild(studies, out, axis)
+    Console().print(str(page), highlight=False, markup=False, soft_wrap=True)
 
 
 def list_strategies(json: bool = False) -> None:
@@ -195,7 +201,7 @@ def _curve_table(curve: list[dict[str, Any]]) -> Table:
 
 
 #: Parameters that are given without their name on the command line.
-POSITIONAL = ("name", "source", "study")
+POSITIONAL = ("name", "source", "studies")
 
 COMMANDS: dict[str, Any] = {
     "train": train,

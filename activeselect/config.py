@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from activeselect.errors import ConfigError
 
@@ -18,7 +18,11 @@ from activeselect.errors import ConfigError
 BUILT_IN_MODEL = "skills-base"
 SKILLS_PREFIX = "skills:"
 
+Config = TypeVar("Config")
+
 MODES = ("acquire", "reweight")
+#: What a budget may be counted in.
+AXES = ("unique_examples", "samples_seen", "tokens_trained", "tokens_total", "seconds")
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -288,6 +292,9 @@ class StudyConfig:
             the one that was tuned for random selection on the preset.
         workers: processes side by side, one thread each; 0 = as many as there are cores.
         level: of the intervals.
+        axis: what budgets are counted in when strategies are judged: ``unique_examples``,
+            ``samples_seen``, ``tokens_trained``, ``tokens_total`` (generated ones too), or
+            ``seconds``; on all but the first, what selection itself costs is on the bill.
     """
 
     model: str = BUILT_IN_MODEL
@@ -305,6 +312,7 @@ class StudyConfig:
     accelerator: str = "auto"
     workers: int = 0
     level: float = 0.95
+    axis: str = "unique_examples"
 
     def __post_init__(self) -> None:
         for name in ("data", "seeds", "measure"):
@@ -325,12 +333,34 @@ class StudyConfig:
         )
         _require(self.workers >= 0, "workers", "at least 0", self.workers)
         _require(0 < self.level < 1, "level", "a share in (0, 1)", self.level)
+        _require(self.axis in AXES, "axis", f"one of {', '.join(AXES)}", self.axis)
 
 
 def to_plain(config: Any) -> dict[str, Any]:
     """A config as JSON-ready dicts, lists, numbers and strings."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return plain
+
+
+def from_plain(kind: type[Config], plain: Mapping[str, Any]) -> Config:
+    """The config that :func:`to_plain` made plain; settings it does not know are left out.
+
+    Example:
+        >>> from_plain(RunConfig, to_plain(RunConfig(seed=3))) == RunConfig(seed=3)
+        True
+    """
+    types = get_type_hints(kind)
+    values = {}
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in (name for name in known if name in plain):
+        value = plain[name]
+        parts: list[Any] = [t for t in (types[name], *get_args(types[name])) if is_dataclass(t)]
+        if parts and isinstance(value, Mapping):
+            value = from_plain(parts[0], value)
+        elif parts and isinstance(value, list):
+            value = tuple(from_plain(parts[0], item) for item in value)
+        values[name] = value
+    return kind(**values)
 
 
 def config_hash(plain: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from activeselect.errors import ActiveSelectError
 from activeselect.files import read_json, write_json, write_text
 from activeselect.study.plan import Cell
+from activeselect.study.scored import write_scored
 
 _SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -56,7 +57,9 @@ def _train(cell: Cell, folder: Path) -> None:
     from activeselect.training.run import ActiveRun
 
     with quiet_worker():
-        ActiveRun(cell.config).run(folder, progress=ProgressFile(folder / "progress.json"))
+        run = ActiveRun(cell.config)
+        run.run(folder, progress=ProgressFile(folder / "progress.json"))
+        write_scored(folder, run.data.pool)
 
 
 @contextlib.contextmanager

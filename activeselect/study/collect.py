@@ -1,211 +1,180 @@
-"""From finished cells to ``results.json``."""
+"""From the folders of finished cells to what a study measured, before anything is compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from activeselect.config import StudyConfig, to_plain
+from activeselect.config import DataConfig, RunConfig, from_plain
 from activeselect.environment import environment
+from activeselect.errors import ActiveSelectError, StoreError
 from activeselect.files import read_json
-from activeselect.forecast.regressor import TestAccuracyRegressor
-from activeselect.scoring.store import ScoreStore
-from activeselect.study.curve_set import CurveSet
-from activeselect.study.efficiency import analyse
-from activeselect.study.plan import FROM_PRESET, Cell
+from activeselect.selection.registry import create
+from activeselect.study.answers import Answers
+from activeselect.study.bill import bills
+from activeselect.study.plan import dataset_names
+from activeselect.study.scored import MEASURES, scored_of
 
 SCHEMA_VERSION = 1
-_EXAMPLES = 60  # problems in the report's browser, per dataset
-_FEWEST_RUNS = 3  # below that, leaving one run out leaves nothing to fit on
+_CURVE = (
+    "budget",
+    "unique_examples",
+    "samples_seen",
+    "test_accuracy",
+    "test_examples",
+    "premem",
+    "forecast",
+)
 
 Row = dict[str, Any]
 
 
-def collect(config: StudyConfig, cells: Sequence[Cell], out: Path) -> Row:
-    """Everything the report says, from the folders of the finished cells.
+@dataclass(frozen=True)
+class FinishedRun:
+    """A cell as its folder shows it."""
 
-    Only seeds that every strategy has finished enter the paired comparison.
+    dataset: str
+    strategy: str
+    seed: int
+    folder: Path
+    result: Row
+
+    @property
+    def config(self) -> RunConfig:
+        return from_plain(RunConfig, self.result["config"])
+
+    def named(self, row: Row) -> Row:
+        return {"preset": self.dataset, "strategy": self.strategy, "seed": self.seed, **row}
+
+
+def finished_runs(config: Row, out: Path) -> list[FinishedRun]:
+    """The cells of a study (its plain config) that have a result, seed by seed."""
+    names = dataset_names([from_plain(DataConfig, data) for data in config["data"]])
+    found = []
+    for seed in config["seeds"]:
+        for dataset in names:
+            for label in config["strategies"]:
+                folder = out / "cells" / dataset / label / f"seed-{seed}"
+                if (folder / "result.json").exists():
+                    result = read_json(folder / "result.json")
+                    found.append(FinishedRun(dataset, label, seed, folder, result))
+    return found
+
+
+def collect(config: Row, out: Path) -> tuple[Row, Answers]:
+    """What the finished cells of a study measured.
+
+    Args:
+        config: the study's settings, plain (``study.json``).
+        out: its folder.
 
     Returns:
-        The content of ``results.json`` (``docs/results.md`` describes each field).
+        The part of ``results.json`` that is measured and not concluded (``docs/results.md``
+        describes each field), and right or wrong for each test problem.
+
+    Raises:
+        StoreError: if a file of a finished run is absent or damaged.
     """
-    finished = [(cell, read_json(out / cell.folder / "result.json")) for cell in cells]
-    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+    runs = finished_runs(config, out)
+    names = dataset_names([from_plain(DataConfig, data) for data in config["data"]])
     body: Row = {
         "schema_version": SCHEMA_VERSION,
-        "config": to_plain(config),
+        "config": config,
         "environment": environment(),
-        "datasets": datasets,
-        "recipes": {cell.dataset: to_plain(cell.config.recipe) for cell in cells},
-        "curves": [row for cell, result in finished for row in _curve_rows(cell, result)],
-        "efficiency": [],
-        "targets": [],
-        "gain": [],
-        "oracle_share": [],
-        "verdicts": [],
-        "cost": [_named(cell, result["cost"]) for cell, result in finished],
-        "selection": [row for cell, result in finished for row in _selection_rows(cell, result)],
-        "examples": [row for cell in _browsed(cells, out) for row in _example_rows(cell, out)],
+        "datasets": [name for name in names if any(run.dataset == name for run in runs)],
+        "recipes": {run.dataset: run.result["config"]["recipe"] for run in runs},
+        "shared_test": {run.dataset: run.config.data.preset is None for run in runs},
+        "curves": [row for run in runs for row in _curve_rows(run)],
+        "cost": [run.named(run.result["cost"]) for run in runs],
+        "selection": [
+            run.named({"budget": entry["budget"], "groups": entry["groups"]})
+            for run in runs
+            for entry in run.result["curve"]
+        ],
+        "notes": [],
     }
-    for dataset in datasets:
-        _compare(config, [cell for cell in cells if cell.dataset == dataset], out, body)
-    body["forecast"] = _forecast(config, body["curves"])
-    return body
+    _add_scores(body, runs)
+    return body, {(run.dataset, run.strategy, run.seed): _answers(run) for run in runs}
 
 
-def _named(cell: Cell, row: Row) -> Row:
-    return {"preset": cell.dataset, "strategy": cell.strategy, "seed": cell.seed, **row}
-
-
-def _curve_rows(cell: Cell, result: Row) -> list[Row]:
-    kept = (
-        "budget",
-        "unique_examples",
-        "samples_seen",
-        "test_accuracy",
-        "test_examples",
-        "premem",
-    )
-    return [_named(cell, {name: entry[name] for name in kept}) for entry in result["curve"]]
-
-
-def _selection_rows(cell: Cell, result: Row) -> list[Row]:
+def _curve_rows(run: FinishedRun) -> list[Row]:
+    curve = run.result["curve"]
+    bill = bills(curve, needs_rounds=_needs_rounds(run))
     return [
-        _named(cell, {"budget": entry["budget"], "groups": entry["groups"]})
-        for entry in result["curve"]
+        run.named({name: entry.get(name) for name in _CURVE}) | {"bill": spent}
+        for entry, spent in zip(curve, bill, strict=True)
     ]
 
 
-# --- the paired comparison -------------------------------------------------------------------
+def _needs_rounds(run: FinishedRun) -> bool:
+    """Whether the last model depends on the earlier ones."""
+    if not run.config.rounds.restart:
+        return True
+    try:
+        return bool(create(run.config.strategy).requires)
+    except ActiveSelectError:  # its code is gone; what it measured, it needed
+        return bool(run.result["cost"]["tokens_generated"] or run.result["cost"]["score_s"])
 
 
-def _compare(config: StudyConfig, cells: Sequence[Cell], out: Path, body: Row) -> None:
-    seeds = _complete_seeds(config, cells)
-    if not seeds or len(config.strategies) < 2:
-        return
-    budgets = config.rounds.budgets
-    by_key = {(cell.strategy, cell.seed): cell for cell in cells}
-    answers = {
-        label: np.stack([_answers(by_key[label, seed], out, len(budgets)) for seed in seeds])
-        for label in config.strategies
-    }
-    curves = CurveSet(budgets, answers, shared_test=cells[0].config.data.preset is None)
-    oracle = next((name for name, spec in config.strategies.items() if spec == FROM_PRESET), None)
-    analysis = analyse(
-        curves,
-        config.baseline,
-        oracle=oracle,
-        level=config.level,
-        rng=np.random.default_rng(0),
-    )
-    preset = {"preset": cells[0].dataset}
-    body["efficiency"] += [preset | row for row in analysis.efficiency]
-    body["targets"] += [preset | row for row in analysis.targets]
-    body["gain"] += [preset | row for row in analysis.gain]
-    body["oracle_share"] += [preset | row for row in analysis.oracle_share]
-    body["verdicts"] += [f"{cells[0].dataset}: {text}" for text in analysis.verdicts]
-
-
-def _complete_seeds(config: StudyConfig, cells: Sequence[Cell]) -> list[int]:
-    have = {(cell.strategy, cell.seed) for cell in cells}
-    return [
-        seed for seed in config.seeds if all((label, seed) in have for label in config.strategies)
-    ]
-
-
-def _answers(cell: Cell, out: Path, budgets: int) -> NDArray[np.bool_]:
+def _answers(run: FinishedRun) -> NDArray[np.bool_]:
     """Right or wrong after each stage, bool ``[B, E]``."""
-    folder = out / cell.folder / "predictions"
-    tables = [pq.read_table(folder / f"stage-{stage}.parquet") for stage in range(budgets)]
-    return np.stack([table["correct"].to_numpy() for table in tables])
-
-
-# --- the forecast ----------------------------------------------------------------------------
-
-
-def _forecast(config: StudyConfig, curves: Sequence[Row]) -> Row:
-    """Test accuracy forecast from premem, each run by a regressor that never saw the run."""
-    rows = [row for row in curves if row["premem"] is not None]
-    runs = [f"{row['preset']}/{row['strategy']}/{row['seed']}" for row in rows]
-    names = sorted(set(runs))
-    blank: Row = {
-        "protocol": "leave-one-run-out",
-        "r2": None,
-        "mae": None,
-        "tau": config.scoring.tau,
-        "n_checkpoints": len(rows),
-        "points": [],
-    }
-    if len(names) < _FEWEST_RUNS:
-        return blank | {
-            "note": f"{len(names)} runs measured premem; a forecast needs at least {_FEWEST_RUNS}."
-        }
-    x = np.array([[row["premem"]] for row in rows])
-    y = np.array([row["test_accuracy"] for row in rows])
-    code = np.array([names.index(run) for run in runs])
-    forecast, bounds = np.zeros(len(y)), np.zeros((len(y), 2))
-    for run in range(len(names)):
-        rest, held = code != run, code == run
-        model = TestAccuracyRegressor().fit(x[rest], y[rest], groups=code[rest])
-        forecast[held] = model.predict(x[held])
-        bounds[held] = model.predict_interval(x[held], level=0.9)
-    spread = float(((y - y.mean()) ** 2).sum())
-    points = [
-        {name: row[name] for name in ("preset", "strategy", "seed", "budget", "premem")}
-        | {
-            "forecast": float(forecast[i]),
-            "low": float(bounds[i, 0]),
-            "high": float(bounds[i, 1]),
-            "test_accuracy": row["test_accuracy"],
-        }
-        for i, row in enumerate(rows)
+    files = [
+        run.folder / "predictions" / f"stage-{stage}.parquet"
+        for stage in range(len(run.result["curve"]))
     ]
-    return blank | {
-        "r2": 1.0 - float(((y - forecast) ** 2).sum()) / spread if spread else None,
-        "mae": float(np.abs(y - forecast).mean()),
-        "points": points,
-        "note": f"{len(names)} runs; 90% intervals; the metric's tau is fixed beforehand.",
-    }
+    try:
+        return np.stack([pq.read_table(file)["correct"].to_numpy() for file in files])
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise StoreError(
+            f"Cannot read the predictions in {run.folder}: {error}. Delete the folder and repeat "
+            "the study's command; it runs that cell again."
+        ) from error
 
 
-# --- the example browser ---------------------------------------------------------------------
+def _add_scores(body: Row, runs: Sequence[FinishedRun]) -> None:
+    """The data map of all runs, and examples of the first scored run of each strategy."""
+    body |= {"data_map": [], "examples": [], "browsed": []}
+    shown: set[tuple[str, str]] = set()
+    maps: dict[tuple[str, str, int], list[Row]] = {}
+    for run in runs:
+        try:
+            scored = scored_of(run.folder, run.config, run.result.get("pool_fingerprint", ""))
+        except ActiveSelectError as error:
+            scored = {"rounds": [], "scored": 0, "examples": [], "note": str(error)}
+        if scored.get("note"):
+            body["notes"].append(f"No scores of {run.folder} are shown: {scored['note']}")
+        for row in scored["rounds"]:
+            maps.setdefault((run.dataset, run.strategy, row["round"]), []).append(row)
+        where = (run.dataset, run.strategy)
+        if scored["examples"] and where not in shown:
+            shown.add(where)
+            body["examples"] += [run.named(row) for row in scored["examples"]]
+            counts = {"shown": len(scored["examples"]), "scored": scored["scored"]}
+            body["browsed"].append(run.named(counts))
+    for (dataset, strategy, _), rows in maps.items():
+        body["data_map"] += [
+            {"preset": dataset, "strategy": strategy} | row for row in _mean_of_rounds(rows)
+        ]
 
 
-def _browsed(cells: Sequence[Cell], out: Path) -> list[Cell]:
-    """One run per dataset whose examples are shown: the first that scored any."""
-    chosen: dict[str, Cell] = {}
-    for cell in cells:
-        if any((out / cell.folder / "scores").glob("*.parquet")):
-            chosen.setdefault(cell.dataset, cell)
-    return list(chosen.values())
-
-
-def _example_rows(cell: Cell, out: Path) -> list[Row]:
-    from activeselect.data.load import load_data
-
-    pool = load_data(cell.config.data, seed=cell.seed).pool
-    store = ScoreStore(out / cell.folder / "scores", pool.fingerprint, pool_size=len(pool))
-    last = store.rounds()[-1]
-    table = store.read(last).slice(0, _EXAMPLES).to_pydict()
+def _mean_of_rounds(rounds: Sequence[Row]) -> list[Row]:
+    """One row per group: the mean over seeds of one round."""
+    first = rounds[0]
+    when = {name: first.get(name) for name in ("round", "stage", "epoch")}
     rows = []
-    for i, position in enumerate(table["index"]):
-        problem = pool[position]
-        rows.append(
-            _named(
-                cell,
-                {
-                    "question": problem.question,
-                    "trace": problem.trace,
-                    "answer": problem.answer,
-                    "group": problem.group,
-                    "premem": table["premem"][i] if "premem" in table else None,
-                    "completions": table.get("completions", [[]] * len(table["index"]))[i],
-                },
-            )
-        )
+    for group in sorted({group for row in rounds for group in row["groups"]}):
+        cells = [row["groups"][group] for row in rounds if group in row["groups"]]
+        counts = sum(cell["scored"] for cell in cells) / len(rounds)
+        row = when | {"group": group, "scored": round(counts, 3), "seeds": len(rounds)}
+        for name in MEASURES:
+            values = [cell[name] for cell in cells if cell.get(name) is not None]
+            row[name] = float(np.mean(values)) if values else None
+        rows.append(row)
     return rows

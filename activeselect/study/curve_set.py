@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from activeselect.study.curves import FloatArray, checked_budgets
+from activeselect.study.curves import FloatArray, checked_budgets, monotone
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,15 @@ class CurveSet:
     """The answers of every strategy on one dataset, paired by seed and by test example.
 
     Args:
-        budgets: cost at which each model was measured, strictly increasing and positive,
-            shape ``[B]``; in the unit that ``cost`` names.
+        budgets: train-set size at which each model was measured, strictly increasing and
+            positive, shape ``[B]``.
         correct: per strategy, whether each test answer was right (or the share of right
             samples), in [0, 1], shape ``[S, B, E]``: seed, budget, test example. Seed ``s``
             is the same initial set, pool and test set for every strategy.
-        cost: unit of the budgets.
+        cost: unit in which the curves are compared.
+        spent: per strategy what each model had cost in that unit, positive, shape ``[S, B]``;
+            default: the budgets themselves. It grows with the budget; where noise (seconds)
+            turns that around, it is made monotone.
         shared_test: True where all seeds answer the *same* test examples (a real dataset's test
             split), False where each seed draws its own. It decides where the luck of the test
             draw enters the intervals.
@@ -40,6 +43,7 @@ class CurveSet:
     correct: Mapping[str, FloatArray]
     cost: str = "unique_examples"
     shared_test: bool = False
+    spent: Mapping[str, FloatArray] | None = None
     accuracy: Mapping[str, FloatArray] = field(init=False, repr=False)
 
     def __init__(
@@ -48,6 +52,7 @@ class CurveSet:
         correct: Mapping[str, ArrayLike],
         cost: str = "unique_examples",
         shared_test: bool = False,
+        spent: Mapping[str, ArrayLike] | None = None,
     ) -> None:
         arrays = {name: np.asarray(value, dtype=np.float64) for name, value in correct.items()}
         grid = checked_budgets(budgets)
@@ -56,6 +61,7 @@ class CurveSet:
         object.__setattr__(self, "correct", arrays)
         object.__setattr__(self, "cost", cost)
         object.__setattr__(self, "shared_test", shared_test)
+        object.__setattr__(self, "spent", _checked_costs(spent, arrays) if spent else None)
         means = {name: value.mean(axis=-1) for name, value in arrays.items()}
         object.__setattr__(self, "accuracy", means)
 
@@ -68,6 +74,27 @@ class CurveSet:
     def seeds(self) -> int:
         """Number of paired seeds."""
         return int(next(iter(self.correct.values())).shape[0])
+
+    def mean_spent(self, name: str) -> FloatArray:
+        """What a strategy's models had cost, geometric mean over seeds, ``[B]``."""
+        if self.spent is None:
+            return self.budgets
+        return np.exp(monotone(np.log(self.spent[name]).mean(axis=0)))
+
+
+def _checked_costs(
+    spent: Mapping[str, ArrayLike], answers: Mapping[str, FloatArray]
+) -> dict[str, FloatArray]:
+    costs = {name: np.asarray(value, dtype=np.float64) for name, value in spent.items()}
+    for name, array in answers.items():
+        if name not in costs or costs[name].shape != array.shape[:2]:
+            raise ValueError(
+                f"spent of '{name}' must have shape {list(array.shape[:2])} (seeds, budgets); "
+                f"received {costs[name].shape if name in costs else 'nothing'}"
+            )
+        if not np.all(costs[name] > 0):
+            raise ValueError(f"spent of '{name}' must be positive")
+    return costs
 
 
 def _check_answers(budgets: FloatArray, arrays: Mapping[str, FloatArray]) -> None:

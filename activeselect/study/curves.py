@@ -117,40 +117,53 @@ def log_reach(
     The two differ only where a curve is flat at exactly the target.
 
     Args:
-        log_budgets: shape ``[B]``.
+        log_budgets: shape ``[..., B]``, broadcast against the curves.
         curve: non-decreasing curves, shape ``[..., B]``.
         target: accuracies, shape ``[..., T]``.
 
     Returns:
         Two arrays ``[..., T]``; ``inf`` for targets above the curve, ``-inf`` for those below.
     """
+    log_budgets, curve = np.broadcast_arrays(log_budgets, curve)
     knots, wanted = curve[..., None, :], target[..., :, None]
     below = (knots < wanted).sum(axis=-1)
     upto = (knots <= wanted).sum(axis=-1)
     first = _between(log_budgets, curve, target, below)
-    first = np.where((below == 0) & (upto > 0), log_budgets[0], first)
+    first = np.where((below == 0) & (upto > 0), log_budgets[..., :1], first)
     last = _between(log_budgets, curve, target, upto)
-    last = np.where((upto == log_budgets.size) & (below < upto), log_budgets[-1], last)
-    return first, last
+    at_end = (upto == curve.shape[-1]) & (below < upto)
+    return first, np.where(at_end, log_budgets[..., -1:], last)
 
 
 def _between(
     log_budgets: FloatArray, curve: FloatArray, target: FloatArray, right: NDArray[np.int64]
 ) -> FloatArray:
     """Log-budget of ``target`` on the segment that ends at knot ``right``; infinite outside."""
-    size = log_budgets.size
+    size = curve.shape[-1]
     if size == 1:
         return np.where(right == 0, -np.inf, np.inf)
     end = np.clip(right, 1, size - 1)
-    low = np.take_along_axis(curve, end - 1, axis=-1)
-    high = np.take_along_axis(curve, end, axis=-1)
+    low, left = (_pick(values, end - 1) for values in (curve, log_budgets))
+    high, until = (_pick(values, end) for values in (curve, log_budgets))
     rise = np.where(high > low, high - low, 1.0)
-    share = (target - low) / rise
-    inside = log_budgets[end - 1] + share * (log_budgets[end] - log_budgets[end - 1])
+    inside = left + (target - low) / rise * (until - left)
     return np.where(right == 0, -np.inf, np.where(right == size, np.inf, inside))
 
 
-def log_ratio(budgets: FloatArray, strategy: FloatArray, baseline: FloatArray) -> FloatArray:
+def _pick(values: FloatArray, index: NDArray[np.int64]) -> FloatArray:
+    """``values[..., index]`` along the last axis; both broadcast over the leading ones."""
+    lead = np.broadcast_shapes(values.shape[:-1], index.shape[:-1])
+    values = np.broadcast_to(values, (*lead, values.shape[-1]))
+    index = np.broadcast_to(index, (*lead, index.shape[-1]))
+    return np.take_along_axis(values, index, axis=-1)
+
+
+def log_ratio(
+    budgets: FloatArray,
+    strategy: FloatArray,
+    baseline: FloatArray,
+    baseline_budgets: FloatArray | None = None,
+) -> FloatArray:
     """Log data-efficiency ratio at every budget.
 
     ``log(n / b)`` where ``n`` is what the baseline needs for the accuracy that the strategy
@@ -158,9 +171,10 @@ def log_ratio(budgets: FloatArray, strategy: FloatArray, baseline: FloatArray) -
     would do, and the one nearest to ``b`` counts: identical curves give a ratio of exactly 1.
 
     Args:
-        budgets: shape ``[B]``.
+        budgets: what the strategy spent, shape ``[..., B]``.
         strategy: measured curves, shape ``[..., B]``.
         baseline: measured curves, shape ``[..., B]``.
+        baseline_budgets: what the baseline spent, shape ``[..., B]``; default: the same.
 
     Returns:
         float64 ``[..., B]``: ``inf`` where the baseline never gets there within the budgets,
@@ -172,12 +186,18 @@ def log_ratio(budgets: FloatArray, strategy: FloatArray, baseline: FloatArray) -
         [2.0, 2.0, inf]
     """
     grid = np.log(budgets)
-    first, last = log_reach(grid, monotone(baseline), monotone(strategy))
+    other = grid if baseline_budgets is None else np.log(baseline_budgets)
+    first, last = log_reach(other, monotone(baseline), monotone(strategy))
     return np.asarray(np.clip(grid, first, last) - grid, dtype=np.float64)
 
 
 def overall_log_ratio(
-    budgets: FloatArray, strategy: FloatArray, baseline: FloatArray, grid: int = 65
+    budgets: FloatArray,
+    strategy: FloatArray,
+    baseline: FloatArray,
+    baseline_budgets: FloatArray | None = None,
+    *,
+    grid: int = 65,
 ) -> FloatArray:
     """Mean log ratio of budgets over all accuracies that both curves passed through.
 
@@ -185,9 +205,10 @@ def overall_log_ratio(
     censoring because it looks only where both are measured.
 
     Args:
-        budgets: shape ``[B]``.
+        budgets: what the strategy spent, shape ``[..., B]``.
         strategy: measured curves, shape ``[..., B]``.
         baseline: measured curves, shape ``[..., B]``.
+        baseline_budgets: what the baseline spent, shape ``[..., B]``; default: the same.
         grid: number of accuracies at which the two are compared.
 
     Returns:
@@ -199,39 +220,68 @@ def overall_log_ratio(
         >>> up = np.array([.6, .7, .8])
         >>> round(float(np.exp(overall_log_ratio(b, up, up - .1))), 6)
         2.0
+        >>> round(float(np.exp(overall_log_ratio(2 * b, up, up, b))), 6)  # twice the price
+        0.5
     """
     ours, theirs = np.broadcast_arrays(monotone(strategy), monotone(baseline))
     low = np.maximum(ours[..., 0], theirs[..., 0])
     high = np.minimum(ours[..., -1], theirs[..., -1])
     share = (np.arange(grid) + 0.5) / grid  # midpoints: the ends are where flat parts lie
     target = low[..., None] + share * (high - low)[..., None]
-    log_budgets = np.log(budgets)
-    needed = [sum(log_reach(log_budgets, curve, target)) / 2 for curve in (theirs, ours)]
+    own = np.log(budgets)
+    other = own if baseline_budgets is None else np.log(baseline_budgets)
+    needed = [sum(log_reach(x, y, target)) / 2 for x, y in ((other, theirs), (own, ours))]
     with np.errstate(invalid="ignore"):
         mean = np.where(high > low, np.mean(needed[0] - needed[1], axis=-1), 0.0)
     apart = np.where(ours[..., 0] > theirs[..., -1], np.inf, -np.inf)
     return np.asarray(np.where(high < low, apart, mean), dtype=np.float64)
 
 
-def mean_gain(budgets: FloatArray, strategy: FloatArray, baseline: FloatArray) -> FloatArray:
+def mean_gain(
+    budgets: FloatArray,
+    strategy: FloatArray,
+    baseline: FloatArray,
+    baseline_budgets: FloatArray | None = None,
+    *,
+    grid: int = 65,
+) -> FloatArray:
     """Mean accuracy gain over the measured range: the vertical area between two curves.
 
     The raw curves are integrated over the logarithm of the budget and divided by its range, so
     the gain is in accuracy and linear in the measurements.
 
     Args:
-        budgets: shape ``[B]``.
+        budgets: what the strategy spent, shape ``[..., B]``.
         strategy: measured curves, shape ``[..., B]``.
         baseline: measured curves, shape ``[..., B]``.
+        baseline_budgets: what the baseline spent, shape ``[..., B]``; default: the same. With
+            budgets of their own, curves are compared over the range that both measured.
+        grid: number of budgets at which such curves are compared.
+
+    Returns:
+        float64 ``[...]``; NaN where the two have no range in common.
 
     Example:
         >>> b = np.array([100.0, 400.0])
         >>> float(mean_gain(b, np.array([.5, .7]), np.array([.5, .5])).round(6))
         0.1
+        >>> float(mean_gain(b, np.array([.5, .7]), np.array([.5, .7]), b / 2).round(6))
+        -0.1
     """
-    gap = np.asarray(strategy, dtype=np.float64) - baseline
-    if budgets.size == 1:
-        return np.asarray(gap[..., 0], dtype=np.float64)
-    grid = np.log(budgets)
-    area = np.sum((gap[..., 1:] + gap[..., :-1]) / 2 * np.diff(grid), axis=-1)
-    return np.asarray(area / (grid[-1] - grid[0]), dtype=np.float64)
+    strategy = np.asarray(strategy, dtype=np.float64)
+    own = np.log(budgets)
+    if baseline_budgets is None:
+        gap = strategy - baseline
+        if own.shape[-1] == 1:
+            return np.asarray(gap[..., 0], dtype=np.float64)
+        area = np.sum((gap[..., 1:] + gap[..., :-1]) / 2 * np.diff(own), axis=-1)
+        return np.asarray(area / (own[..., -1] - own[..., 0]), dtype=np.float64)
+    other = np.log(baseline_budgets)
+    low = np.maximum(own[..., :1], other[..., :1])
+    high = np.minimum(own[..., -1:], other[..., -1:])
+    at = low + (np.arange(grid) + 0.5) / grid * (high - low)
+    # reading a curve is inverting it with the axes exchanged
+    ours, theirs = (log_reach(y, x, at)[0] for x, y in ((own, strategy), (other, baseline)))
+    with np.errstate(invalid="ignore"):
+        gap = (ours - theirs).mean(axis=-1)
+    return np.asarray(np.where((high > low)[..., 0], gap, np.nan), dtype=np.float64)

@@ -6,8 +6,8 @@ Reasons and the measured coverage of the intervals: ``docs/statistics.md``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,15 +15,19 @@ from activeselect.study.curve_set import CurveSet, names_or_error
 from activeselect.study.curves import (
     FloatArray,
     log_ratio,
-    mean_gain,
     monotone,
     overall_log_ratio,
 )
-from activeselect.study.resampling import RESAMPLES, interval, means, resample
+from activeselect.study.gain import gain_row, share_row
+from activeselect.study.pair import Pair, Row
+from activeselect.study.resampling import (
+    RESAMPLES,
+    draw,
+    interval,
+    means,
+    simultaneous_level,
+)
 from activeselect.study.verdicts import efficiency_verdict, share_verdict, whole_curve_verdict
-
-Row = dict[str, Any]
-Drawn = dict[str, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Analysis:
             the mean over all accuracies that both curves passed through.
         targets: one row per strategy and *baseline* budget: the ratio of data needed for the
             accuracy that the baseline reaches there.
-        gain: mean accuracy gain over the measured range, one row per strategy.
+        gain: mean accuracy gain over the measured range and its effect size, one row per
+            strategy.
         oracle_share: share of the oracle's gain, one row per strategy (empty without oracle).
         verdicts: one sentence per strategy, on the whole curve.
     """
@@ -62,7 +67,8 @@ def analyse(
         curves: the measurements of one dataset.
         baseline: name of the strategy to compare with, usually ``random``.
         oracle: name of the oracle allocation, if it was run.
-        level: coverage of the intervals; ``1 - 0.05 / m`` for ``m`` simultaneous comparisons.
+        level: coverage of each interval. The whole-curve rows have a second one, at which all
+            strategies but the oracle hold together; their evidence is judged by it.
         resamples: number of resampled curves.
         rng: source of randomness.
 
@@ -79,82 +85,86 @@ def analyse(
         (200, True, 'better')
     """
     names_or_error(curves, [baseline, *([oracle] if oracle is not None else [])])
-    drawn = resample(curves, resamples, rng) if curves.seeds > 1 else None
+    drawn = draw(curves, resamples, rng) if curves.seeds > 1 else None
     others = [name for name in curves.strategies if name != baseline]
+    pairs = {name: Pair(curves, name, baseline, drawn, level) for name in others}
+    family = [name for name in others if name != oracle]
+    joint = _joint_level([pairs[name] for name in family], level)
     efficiency: list[Row] = []
     targets: list[Row] = []
     gain: list[Row] = []
     share: list[Row] = []
-    for name in others:
-        rows = _efficiency_rows(curves, drawn, name, baseline, level)
-        gain.append(_gain_row(curves, drawn, name, baseline, level))
+    for name, pair in pairs.items():
+        rows = _efficiency_rows(pair)
+        together = (len(family), joint) if name in family else (1, level)
+        rows.append(_whole_row(pair, *together))
+        gain.append(gain_row(pair))
         rows[-1]["verdict"] = whole_curve_verdict(rows[-1], gain[-1])
         efficiency += rows
-        targets += _target_rows(curves, drawn, name, baseline, level)
+        targets += _target_rows(pair)
         if oracle is not None and name != oracle:
-            share.append(_share_row(curves, drawn, name, baseline, oracle, level))
+            share.append(share_row(pair, pairs[oracle]))
     verdicts = [row["verdict"] for row in efficiency if row["budget"] is None]
     verdicts += [share_verdict(row, oracle) for row in share if oracle is not None]
     return Analysis(efficiency, targets, gain, share, verdicts)
 
 
-def _efficiency_rows(
-    curves: CurveSet,
-    drawn: Drawn | None,
-    name: str,
-    baseline: str,
-    level: float,
-) -> list[Row]:
-    """One row per budget at which the two differ, then the row of the whole curve."""
-    point, budgets = means(curves), curves.budgets
-    ratios = log_ratio(budgets, point[name], point[baseline])
-    draws = None if drawn is None else log_ratio(budgets, drawn[name], drawn[baseline])
-    heights = monotone(point[name])
-    rows: list[Row] = [
-        {"target_accuracy": float(heights[i]), "budget": _number(budgets[i])}
-        | _estimate(ratios[i], None if draws is None else draws[:, i], level)
-        | {"bounds": (budgets[0] / budgets[i], budgets[-1] / budgets[i])}
-        for i in _distinct(curves, name, baseline)
-    ]
-    overall = overall_log_ratio(budgets, point[name], point[baseline])
-    draws = None if drawn is None else overall_log_ratio(budgets, drawn[name], drawn[baseline])
-    whole = {"target_accuracy": None, "budget": None, "bounds": (None, None)}
-    rows.append(whole | _estimate(overall, draws, level))
-    common = {"strategy": name, "baseline": baseline, "cost": curves.cost}
-    return [_finished(common | row, curves) for row in rows]
+def _joint_level(pairs: Sequence[Pair], level: float) -> float:
+    draws = [pair.both(overall_log_ratio)[1] for pair in pairs]
+    return simultaneous_level([values for values in draws if values is not None], level)
 
 
-def _target_rows(
-    curves: CurveSet,
-    drawn: Drawn | None,
-    name: str,
-    baseline: str,
-    level: float,
-) -> list[Row]:
+def _efficiency_rows(pair: Pair) -> list[Row]:
+    """One row per budget at which the two differ."""
+    ratios, draws = pair.both(log_ratio)
+    heights = monotone(means(pair.curves)[pair.name])
+    ours = pair.curves.mean_spent(pair.name)
+    theirs = pair.curves.mean_spent(pair.baseline)
+    rows = []
+    for i in pair.distinct():
+        place = {"target_accuracy": float(heights[i]), **_place(pair.curves, ours, i)}
+        estimate = _estimate(ratios[i], None if draws is None else draws[:, i], pair.level)
+        bounds = (theirs[0] / ours[i], theirs[-1] / ours[i])
+        rows.append(_finished(pair.common | place | estimate | {"bounds": bounds}, pair.curves))
+    return rows
+
+
+def _whole_row(pair: Pair, family: int, joint: float) -> Row:
+    """The whole curve; its evidence counts only if it holds for the whole family."""
+    value, draws = pair.both(overall_log_ratio)
+    row = pair.common | {"target_accuracy": None, "budget": None, "spent": None}
+    row |= _estimate(value, draws, pair.level) | {"bounds": (None, None)}
+    row |= {"comparisons": family, "joint_low": None, "joint_high": None}
+    if draws is not None:
+        ends = interval(draws, max(joint, pair.level))
+        row["joint_low"], row["joint_high"] = (_exp(float(end)) for end in ends)
+        row["evidence"] = _evidence(*(float(end) for end in ends))
+    return _finished(row, pair.curves)
+
+
+def _target_rows(pair: Pair) -> list[Row]:
     """The same comparison from the other side: what the strategy needs for a given accuracy.
 
     The ratio at the baseline's budget b is b divided by what the strategy needs, which says
     something at the largest budget too, where the other rows have reached the end of the range.
     """
-    point, budgets = means(curves), curves.budgets
-    ratios = -log_ratio(budgets, point[baseline], point[name])
-    draws = None if drawn is None else -log_ratio(budgets, drawn[baseline], drawn[name])
-    heights = monotone(point[baseline])
-    common = {"strategy": name, "baseline": baseline, "cost": curves.cost, "anchor": "baseline"}
+    ratios, draws = pair.swapped().both(log_ratio)
+    heights = monotone(means(pair.curves)[pair.baseline])
+    ours = pair.curves.mean_spent(pair.name)
+    theirs = pair.curves.mean_spent(pair.baseline)
     rows = []
-    for i in _distinct(curves, name, baseline):
-        row = common | {"target_accuracy": float(heights[i]), "budget": _number(budgets[i])}
-        row |= _estimate(ratios[i], None if draws is None else draws[:, i], level)
-        bounds = (budgets[i] / budgets[-1], budgets[i] / budgets[0])
-        rows.append(_finished(row | {"bounds": bounds}, curves))
+    for i in pair.distinct():
+        row = pair.common | {"anchor": "baseline", "target_accuracy": float(heights[i])}
+        row |= _place(pair.curves, theirs, i)
+        row |= _estimate(-ratios[i], None if draws is None else -draws[:, i], pair.level)
+        bounds = (theirs[i] / ours[-1], theirs[i] / ours[0])
+        rows.append(_finished(row | {"bounds": bounds}, pair.curves))
     return rows
 
 
-def _distinct(curves: CurveSet, name: str, baseline: str) -> list[int]:
-    """Budgets with different answers; at the shared initial set the model is the very same."""
-    ours, theirs = curves.correct[name], curves.correct[baseline]
-    pairs = range(curves.budgets.size)
-    return [i for i in pairs if not np.array_equal(ours[:, i], theirs[:, i])]
+def _place(curves: CurveSet, spent: FloatArray, i: int) -> Row:
+    """Train-set size, and what it had cost on the axis of the comparison."""
+    return {"budget": _number(curves.budgets[i]), "spent": _number(round(float(spent[i]), 3))}
 
 
 def _estimate(log_value: FloatArray, draws: FloatArray | None, level: float) -> Row:
@@ -166,9 +176,16 @@ def _estimate(log_value: FloatArray, draws: FloatArray | None, level: float) -> 
     low, high = (float(end) for end in interval(draws, level))
     # A tie counts half: two equal strategies are at 0.5.
     probability = float(np.mean(draws > 0) + np.mean(draws == 0) / 2)
-    evidence = "better" if low > 0 else "worse" if high < 0 else "none"
     row |= {"log_low": low, "log_high": high, "probability_of_improvement": probability}
-    return row | {"evidence": evidence}
+    return row | {"evidence": _evidence(low, high)}
+
+
+def _evidence(low: float, high: float) -> str:
+    return "better" if low > 0 else "worse" if high < 0 else "none"
+
+
+def _exp(log_value: float) -> float | None:
+    return float(np.exp(log_value)) if np.isfinite(log_value) else None
 
 
 def _finished(row: Row, curves: CurveSet) -> Row:
@@ -193,57 +210,6 @@ def _ratio(log_value: float, below: float | None, above: float | None) -> float 
     if np.isfinite(log_value):
         return float(np.exp(log_value))
     return above if log_value > 0 else below
-
-
-def _gain_row(
-    curves: CurveSet,
-    drawn: Drawn | None,
-    name: str,
-    baseline: str,
-    level: float,
-) -> Row:
-    point = means(curves)
-    row: Row = {"strategy": name, "baseline": baseline, "cost": curves.cost, "level": level}
-    row["gain"] = float(mean_gain(curves.budgets, point[name], point[baseline]))
-    row |= {"low": None, "high": None, "seeds": curves.seeds}
-    if drawn is not None:
-        draws = mean_gain(curves.budgets, drawn[name], drawn[baseline])
-        row["low"], row["high"] = (float(end) for end in interval(draws, level))
-    return row
-
-
-def _share_row(
-    curves: CurveSet,
-    drawn: Drawn | None,
-    name: str,
-    baseline: str,
-    oracle: str,
-    level: float,
-) -> Row:
-    """Share of the oracle's mean gain, refused in words where that gain may be nothing.
-
-    A ratio of two uncertain gains has a bounded interval exactly where the lower one is
-    distinguishable from zero (Fieller 1954), so the refusal and the interval agree.
-    """
-    row: Row = {"strategy": name, "baseline": baseline, "oracle": oracle, "level": level}
-    row |= {"share": None, "low": None, "high": None, "note": None, "seeds": curves.seeds}
-    point, budgets = means(curves), curves.budgets
-    ceiling = float(mean_gain(budgets, point[oracle], point[baseline]))
-    if drawn is None:
-        return row | {"note": "one seed: the oracle's gain has no interval, so no share is stated"}
-    most = mean_gain(budgets, drawn[oracle], drawn[baseline])
-    low, high = (float(end) for end in interval(most, level))
-    if low <= 0:
-        fails = "is not distinguishable from 0" if high >= 0 else "is negative"
-        note = (
-            f"undefined: the oracle's own mean gain ({ceiling:+.3f}, interval {low:+.3f} to "
-            f"{high:+.3f}) {fails}"
-        )
-        return row | {"note": note}
-    ours = mean_gain(budgets, drawn[name], drawn[baseline])
-    shares = interval(ours[most > 0] / most[most > 0], level)
-    own = float(mean_gain(budgets, point[name], point[baseline]))
-    return row | {"share": own / ceiling, "low": float(shares[0]), "high": float(shares[1])}
 
 
 def _number(value: float) -> float | int:

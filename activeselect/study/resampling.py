@@ -2,14 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from activeselect.study.curve_set import CurveSet
-from activeselect.study.curves import FloatArray
+from activeselect.study.curves import FloatArray, monotone
 
 RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Resampled mean curves, per strategy ``[D, B]``.
+
+    Attributes:
+        accuracy: mean accuracies.
+        spent: mean costs; None where all strategies spend exactly the budgets.
+    """
+
+    accuracy: Mapping[str, FloatArray]
+    spent: Mapping[str, FloatArray] | None
+
+
+def draw(curves: CurveSet, resamples: int, rng: np.random.Generator) -> Draws:
+    """Resampled accuracies (:func:`resample`) with the costs of the same resampled seeds."""
+    multiplier = _multiplier(curves.seeds, resamples, rng)
+    drawn = {name: _around(multiplier, array) for name, array in curves.accuracy.items()}
+    if curves.shared_test:
+        for name, noise in _test_draw(curves, resamples, rng).items():
+            drawn[name] += noise
+    if curves.spent is None:
+        return Draws(drawn, None)
+    # in logs, where costs are positive; a draw in which noise turns the order is made flat
+    logs = {name: _around(multiplier, np.log(cost)) for name, cost in curves.spent.items()}
+    return Draws(drawn, {name: np.exp(monotone(values)) for name, values in logs.items()})
+
+
+def _multiplier(seeds: int, resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Weights of the seeds' deviations, ``[D, S]``."""
+    if seeds < 2:
+        raise ValueError(f"an interval needs at least 2 seeds; received {seeds}")
+    multiplier = rng.standard_normal((resamples, seeds)) / np.sqrt(seeds * (seeds - 1))
+    return np.asarray(
+        multiplier * np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(resamples, 1)))
+    )
+
+
+def _around(multiplier: FloatArray, values: FloatArray) -> FloatArray:
+    """The mean over seeds of ``values [S, B]`` with resampled deviations, ``[D, B]``."""
+    mean = values.mean(axis=0)
+    return np.asarray(mean + multiplier @ (values - mean))
 
 
 def resample(curves: CurveSet, resamples: int, rng: np.random.Generator) -> dict[str, FloatArray]:
@@ -45,19 +90,7 @@ def resample(curves: CurveSet, resamples: int, rng: np.random.Generator) -> dict
         >>> resample(curves, 100, rng)["random"].shape
         (100, 2)
     """
-    seeds = curves.seeds
-    if seeds < 2:
-        raise ValueError(f"an interval needs at least 2 seeds; received {seeds}")
-    multiplier = rng.standard_normal((resamples, seeds)) / np.sqrt(seeds * (seeds - 1))
-    multiplier *= np.sqrt((seeds - 1) / rng.chisquare(seeds - 1, size=(resamples, 1)))
-    drawn = {}
-    for name, accuracy in curves.accuracy.items():
-        mean = accuracy.mean(axis=0)
-        drawn[name] = mean + multiplier @ (accuracy - mean)
-    if curves.shared_test:
-        for name, noise in _test_draw(curves, resamples, rng).items():
-            drawn[name] += noise
-    return drawn
+    return dict(draw(curves, resamples, rng).accuracy)
 
 
 def _test_draw(curves: CurveSet, resamples: int, rng: np.random.Generator) -> dict[str, FloatArray]:
@@ -95,6 +128,39 @@ def interval(draws: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
     low = ordered[int(np.floor(tail * last))]
     high = ordered[int(np.ceil((1 - tail) * last))]
     return np.asarray(low), np.asarray(high)
+
+
+def simultaneous_level(draws: Sequence[FloatArray], level: float) -> float:
+    """The level of each interval at which all of them hold together with ``level``.
+
+    Every resampled study is wrong about a comparison to the degree that its draw lies in the
+    tail; the level is set by the worst comparison of each. All comparisons get the same chance
+    to be wrong, and correlated ones cost less than Bonferroni's ``(1 - level) / m`` each.
+
+    Args:
+        draws: resampled values of each comparison, ``[D]`` each, drawn jointly.
+        level: wanted for all together.
+
+    Returns:
+        A level between ``level`` (one comparison) and about ``1 - (1 - level) / m``.
+
+    Source:
+        Balanced simultaneous confidence sets: Beran, JASA 83 (1988); the minP form of Westfall
+        and Young, Resampling-Based Multiple Testing (1993).
+
+    Example:
+        >>> x, y = np.random.default_rng(0).standard_normal((2, 100_000))
+        >>> round(simultaneous_level([x], 0.95), 3), round(simultaneous_level([x, y], 0.95), 3)
+        (0.95, 0.975)
+    """
+    if len(draws) < 2:
+        return level
+    tails = []
+    for values in draws:
+        up = stats.rankdata(values, method="average") / (len(values) + 1)
+        tails.append(2 * np.minimum(up, 1 - up))
+    worst = np.min(tails, axis=0)  # [D]
+    return 1 - float(np.quantile(worst, 1 - level))
 
 
 def means(curves: CurveSet) -> Mapping[str, FloatArray]:

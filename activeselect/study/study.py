@@ -17,7 +17,7 @@ from activeselect.study.cell import finished, run_cell
 from activeselect.study.collect import collect
 from activeselect.study.display import StudyDisplay
 from activeselect.study.plan import Cell, plan
-from activeselect.study.report import write_report
+from activeselect.study.rebuild import conclude
 
 
 class Study:
@@ -57,9 +57,8 @@ class Study:
         done = [cell for cell in self.cells if finished(cell, out)]
         if not done:
             raise StudyError(f"All {len(errors)} runs failed; the first: {errors[0]}")
-        results = collect(self.config, done, out)
-        write_json(out / "results.json", results)
-        write_report(results, out)
+        measured, answers = collect(to_plain(self.config), out)
+        results, _ = conclude(measured, answers, out)
         if errors:
             raise StudyError(
                 f"{len(errors)} of {len(self.cells)} runs failed, the first: {errors[0]}. The "

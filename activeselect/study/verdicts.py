@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-UNITS = {
-    "unique_examples": "examples",
-    "samples_seen": "samples seen",
-    "tokens_trained": "tokens trained",
-    "tokens_total": "tokens in total",
-    "seconds": "seconds",
+#: What a model may cost: what there is less or more of, and the title of the axis.
+AXES = {
+    "unique_examples": ("less", "data", "training examples"),
+    "samples_seen": ("fewer", "training samples", "samples seen in training"),
+    "tokens_trained": ("fewer", "training tokens", "tokens trained"),
+    "tokens_total": ("fewer", "tokens", "tokens trained and generated"),
+    "seconds": ("less", "time", "seconds of training, scoring and selecting"),
 }
 
 
@@ -40,17 +41,18 @@ def efficiency_verdict(row: Mapping[str, Any]) -> str:
             f"(ratio {ratio_text(row)}, {interval_text(row)})."
         )
     better = evidence == "better"
-    word = "less" if better else "more"
+    fewer, noun, _ = AXES.get(row["cost"], ("less", row["cost"], ""))
+    word = f"{fewer if better else 'more'} {noun}"
     if row["ratio"] is None or (row["censored"] and abs(row["ratio"] - 1) < 0.05):
         side = "more" if better else "less"
         return (
-            f"{ours} is {side} accurate than {theirs} {place}, by how much data is beyond the "
-            f"budgets measured ({_seeds(row)})."
+            f"{ours} is {side} accurate than {theirs} {place}, by {_how(fewer)} {noun} is beyond "
+            f"the budgets measured ({_seeds(row)})."
         )
     factor = row["ratio"] if better else 1 / row["ratio"]
     least = "more than " if row["censored"] else ""
     return (
-        f"{ours} needs {least}{factor:.{_digits(factor)}f}x {word} data than {theirs} {place} "
+        f"{ours} needs {least}{factor:.{_digits(factor)}f}x {word} than {theirs} {place} "
         f"({interval_text(row, inverse=not better)})."
     )
 
@@ -76,6 +78,7 @@ def whole_curve_verdict(row: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
         'how much more data it needs is not clear (ratio 0.6, interval 0.4-1.1).'
     """
     sentence = efficiency_verdict(row)
+    fewer, noun, _ = AXES.get(row["cost"], ("less", row["cost"], ""))
     if gain["low"] is None or gain["low"] <= 0 <= gain["high"]:
         return sentence
     better = gain["gain"] > 0
@@ -86,8 +89,8 @@ def whole_curve_verdict(row: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
         return (
             f"{row['strategy']} is {points:.1f} points {'more' if better else 'less'} accurate "
             f"than {row['baseline']} {_place(row)} ({row['level']:.0%} interval {between}, "
-            f"{_seeds(row)}); how much {'less' if better else 'more'} data it needs is not clear "
-            f"(ratio {ratio_text(row)}, interval {range_text(row['low'], row['high'])})."
+            f"{_seeds(row)}); {_how(fewer)} {fewer if better else 'more'} {noun} it needs "
+            f"is not clear (ratio {ratio_text(row)}, {_ends(row)})."
         )
     if better != (evidence_of(row) == "better"):
         return sentence
@@ -167,7 +170,18 @@ def interval_text(row: Mapping[str, Any], *, inverse: bool = False) -> str:
     low, high = row.get("low"), row.get("high")
     if inverse:
         low, high = (None if end is None else 1 / end for end in (high, low))
-    return f"{row['level']:.0%} interval {range_text(low, high)}, {_seeds(row)}"
+    together = ""
+    if row.get("comparisons", 1) > 1:
+        low_all, high_all = row["joint_low"], row["joint_high"]
+        if inverse:
+            low_all, high_all = (None if e is None else 1 / e for e in (high_all, low_all))
+        together = f"; {range_text(low_all, high_all)} with all {row['comparisons']} together"
+    return f"{row['level']:.0%} interval {range_text(low, high)}, {_seeds(row)}{together}"
+
+
+def _ends(row: Mapping[str, Any]) -> str:
+    low, high = (row.get(f"joint_{end}", row[end]) for end in ("low", "high"))
+    return f"interval {range_text(low, high)}"
 
 
 def range_text(low: float | None, high: float | None) -> str:
@@ -189,7 +203,7 @@ def _digits(value: float) -> int:
 def _place(row: Mapping[str, Any]) -> str:
     if row.get("budget") is None:
         return "over the whole curve"
-    place = f"at {row['budget']:,g} {UNITS.get(row['cost'], row['cost'])}"
+    place = f"at {row['budget']:,g} examples"
     if row.get("anchor") == "baseline":
         return f"to reach what {row['baseline']} reaches {place}"
     return place
@@ -198,3 +212,7 @@ def _place(row: Mapping[str, Any]) -> str:
 def _seeds(row: Mapping[str, Any]) -> str:
     count = row.get("seeds")
     return "seeds not stated" if count is None else f"{count} seed{'' if count == 1 else 's'}"
+
+
+def _how(fewer: str) -> str:
+    return "how much" if fewer == "less" else "how many"

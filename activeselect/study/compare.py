@@ -1,0 +1,171 @@
+"""From what was measured to what it says: ratios, shares, verdicts and the forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from activeselect.errors import StudyError
+from activeselect.forecast.regressor import TestAccuracyRegressor
+from activeselect.study.answers import Answers
+from activeselect.study.bill import axes_of
+from activeselect.study.curve_set import CurveSet
+from activeselect.study.efficiency import Analysis, analyse
+from activeselect.study.plan import FROM_PRESET
+
+_FEWEST_RUNS = 3  # below that, leaving one run out leaves nothing to fit on
+DATA = "unique_examples"
+
+Row = dict[str, Any]
+
+
+def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = None) -> Row:
+    """Judge a study.
+
+    Only seeds that every strategy has finished enter the paired comparison.
+
+    Args:
+        measured: what ``collect`` or ``merge`` returns.
+        answers: right or wrong for each test problem.
+        axis: what budgets are counted in; default: the study's own choice.
+
+    Returns:
+        The content of ``results.json``.
+
+    Raises:
+        StudyError: if runs have no bill on that axis.
+    """
+    config = measured["config"]
+    axis = axis or config.get("axis") or DATA
+    body: Row = {
+        **measured,
+        "axis": axis,
+        **{key: [] for key in ("efficiency", "targets", "gain", "oracle_share", "bills")},
+        "verdicts": [],
+        "left_out": [],
+    }
+    for dataset in body["datasets"]:
+        curves = [row for row in body["curves"] if row["preset"] == dataset]
+        known = axes_of(curves)
+        if axis not in known:
+            raise StudyError(
+                f"axis: the runs on {dataset} recorded their cost after each stage for "
+                f"{', '.join(known)} only; received {axis}. Runs of an earlier version did not "
+                "record more; choose one of these, or run them again."
+            )
+        runs = _Paired(body, answers, dataset, curves)
+        if len(runs.labels) < 2 or not runs.seeds:
+            continue
+        _add(body, dataset, runs.analysis(axis))
+        for other in known:
+            analysis = runs.analysis(other)
+            whole = [row for row in analysis.efficiency if row["budget"] is None]
+            body["bills"] += [{"preset": dataset} | row for row in whole]
+    body["forecast"] = forecast(config["scoring"]["tau"], body["curves"])
+    return body
+
+
+def _add(body: Row, dataset: str, analysis: Analysis) -> None:
+    for key in ("efficiency", "targets", "gain", "oracle_share"):
+        body[key] += [{"preset": dataset} | row for row in getattr(analysis, key)]
+    body["verdicts"] += [f"{dataset}: {text}" for text in analysis.verdicts]
+
+
+class _Paired:
+    """The runs of one dataset that every strategy has in common."""
+
+    def __init__(self, body: Row, answers: Answers, dataset: str, curves: Sequence[Row]) -> None:
+        config = body["config"]
+        self.config, self.curves, self.answers, self.dataset = config, curves, answers, dataset
+        have = {(strategy, seed) for name, strategy, seed in answers if name == dataset}
+        present = {strategy for strategy, _ in have}
+        self.labels = [label for label in config["strategies"] if label in present]
+        if config["baseline"] not in self.labels:
+            self.labels = []
+        self.seeds = [
+            seed for seed in config["seeds"] if all((label, seed) in have for label in self.labels)
+        ]
+        left_out = sorted({seed for _, seed in have} - set(self.seeds))
+        if left_out and self.labels:
+            body["left_out"].append(
+                f"{dataset}: seeds {', '.join(map(str, left_out))} are in the curves but not in "
+                "the comparison, because not every strategy has finished them."
+            )
+        self.shared_test = bool(body["shared_test"][dataset])
+
+    def analysis(self, axis: str) -> Analysis:
+        answers = {
+            label: np.stack([self.answers[self.dataset, label, seed] for seed in self.seeds])
+            for label in self.labels
+        }
+        curves = CurveSet(
+            self.config["rounds"]["budgets"],
+            answers,
+            cost=axis,
+            shared_test=self.shared_test,
+            spent=None if axis == DATA else {name: self._spent(name, axis) for name in answers},
+        )
+        strategies = self.config["strategies"]
+        oracle = next((name for name in self.labels if strategies[name] == FROM_PRESET), None)
+        return analyse(
+            curves,
+            self.config["baseline"],
+            oracle=oracle,
+            level=self.config["level"],
+            rng=np.random.default_rng(0),
+        )
+
+    def _spent(self, label: str, axis: str) -> list[list[float]]:
+        own = [row for row in self.curves if row["strategy"] == label]
+        by_seed = [
+            sorted((row for row in own if row["seed"] == seed), key=lambda row: row["budget"])
+            for seed in self.seeds
+        ]
+        return [[row["bill"][axis] for row in rows] for rows in by_seed]
+
+
+def forecast(tau: float, curves: Sequence[Row]) -> Row:
+    """Test accuracy forecast from premem, each run by a regressor that never saw the run."""
+    rows = [row for row in curves if row["premem"] is not None]
+    runs = [f"{row['preset']}/{row['strategy']}/{row['seed']}" for row in rows]
+    names = sorted(set(runs))
+    blank: Row = {
+        "protocol": "leave-one-run-out",
+        "r2": None,
+        "mae": None,
+        "tau": tau,
+        "n_checkpoints": len(rows),
+        "points": [],
+    }
+    if len(names) < _FEWEST_RUNS:
+        return blank | {
+            "note": f"{len(names)} runs measured premem; a forecast needs at least {_FEWEST_RUNS}."
+        }
+    x = np.array([[row["premem"]] for row in rows])
+    y = np.array([row["test_accuracy"] for row in rows])
+    code = np.array([names.index(run) for run in runs])
+    value, bounds = np.zeros(len(y)), np.zeros((len(y), 2))
+    for run in range(len(names)):
+        rest, held = code != run, code == run
+        model = TestAccuracyRegressor().fit(x[rest], y[rest], groups=code[rest])
+        value[held] = model.predict(x[held])
+        bounds[held] = model.predict_interval(x[held], level=0.9)
+    spread = float(((y - y.mean()) ** 2).sum())
+    points = [
+        {name: row[name] for name in ("preset", "strategy", "seed", "budget", "premem")}
+        | {
+            "forecast": float(value[i]),
+            "low": float(bounds[i, 0]),
+            "high": float(bounds[i, 1]),
+            "test_accuracy": row["test_accuracy"],
+        }
+        for i, row in enumerate(rows)
+    ]
+    return blank | {
+        "r2": 1.0 - float(((y - value) ** 2).sum()) / spread if spread else None,
+        "mae": float(np.abs(y - value).mean()),
+        "points": points,
+        "note": f"{len(names)} runs; 90% intervals; the metric's tau is fixed beforehand.",
+    }
