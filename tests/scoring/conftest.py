@@ -36,6 +36,11 @@ def sampling_reference() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def signals_reference() -> ModuleType:
+    return _reference("signals")
+
+
+@pytest.fixture(scope="session")
 def tokenizer(tiny_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(tiny_model)
 
