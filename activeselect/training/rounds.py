@@ -162,14 +162,7 @@ class ActiveSelection(lightning.Callback):
             )
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        if "before" in self.what:
-            rows = self.history.signals.get("prequential", {}).values()
-            known = np.concatenate([self.train[:0], *(index for index, _ in rows)])
-            fresh = self.train[self.times_seen[self.train] == 0]
-            unknown = np.setdiff1d(fresh, known)
-            if len(unknown):
-                self.recorder.before(self._model_of(pl_module), unknown)
-                self.recorder.close(epoch=0)
+        self.begin(self._model_of(pl_module))
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._clock = time.perf_counter()
@@ -177,17 +170,44 @@ class ActiveSelection(lightning.Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        index = batch["index"].cpu().numpy()
-        np.add.at(self.times_seen, index, 1)
-        self.cost.samples_seen += len(index)
-        self.cost.tokens_trained += int(batch["attention_mask"].sum())
+        self.trained(batch["index"].cpu().numpy(), int(batch["attention_mask"].sum()))
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self.cost.train_s += time.perf_counter() - self._clock
-        self.epoch = epoch = trainer.current_epoch + 1
+        self.end_epoch(self._model_of(pl_module), trainer.current_epoch + 1, pl_module.log)
+
+    # --- the same for any other loop -----------------------------------------------------------
+
+    def begin(self, model: Any) -> None:
+        """Before the first step: what has to be measured before anything is trained on."""
+        if "before" in self.what:
+            rows = self.history.signals.get("prequential", {}).values()
+            known = np.concatenate([self.train[:0], *(index for index, _ in rows)])
+            fresh = self.train[self.times_seen[self.train] == 0]
+            unknown = np.setdiff1d(fresh, known)
+            if len(unknown):
+                self.recorder.before(model, unknown)
+                self.recorder.close(epoch=0)
+
+    def trained(self, index: IntArray, tokens: int) -> None:
+        """These examples (pool positions, with repetitions) were trained on, ``tokens`` in all."""
+        np.add.at(self.times_seen, index, 1)
+        self.cost.samples_seen += len(index)
+        self.cost.tokens_trained += tokens
+
+    def end_epoch(
+        self, model: Any, epoch: int, log: Callable[..., None] = lambda *_, **__: None
+    ) -> None:
+        """After ``epoch`` epochs: score and select if a round is due.
+
+        Args:
+            model: the transformers model, as it is now.
+            log: called with a name and a number for each thing worth logging.
+        """
+        self.epoch = epoch
         late = self.score_until is not None and epoch > self.score_until
         if epoch % self.score_every == 0 and not late:
-            self._finish_round(self._model_of(pl_module), pl_module.log)
+            self._finish_round(model, log)
 
     # --- the round -----------------------------------------------------------------------------
 
