@@ -20,6 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from activeselect.errors import StrategyError as StrategyError  # strategies import these from here
 from activeselect.selection.draw import weighted_choice as weighted_choice
+from activeselect.selection.parameters import expect_one_of as expect_one_of
+from activeselect.selection.parameters import expect_positive as expect_positive
+from activeselect.selection.parameters import expect_share as expect_share
+from activeselect.selection.ranking import ranks as ranks
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -153,7 +157,15 @@ class SelectionContext:
         its group, or its nearest neighbours where the pool has no groups; NaN where there are
         none.
         """
-        values = self.latest(signal)
+        return self.carry(self.latest(signal))
+
+    def carry(self, values: FloatArray) -> FloatArray:
+        """Values of examples ``[N]``, NaN where not known, for each candidate ``[C]``.
+
+        As :meth:`scores`, for what a strategy computed itself. Where the rule is not linear (the
+        middle of a band, p(1 - p)), carry its result, not what goes into it: the mean of a solved
+        and a hopeless neighbour looks half-learned.
+        """
         own = values[self.candidates]
         if self.reweights or not np.isnan(own).any():
             return own

@@ -18,6 +18,8 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 SIZE, BUDGET, ROUNDS = 60, 10, 3
+#: Signals that are shares, in [0, 1].
+SHARES = ("accuracy", "premem", "prequential", "confidence")
 #: Signals that an example gets once, before it is first trained on.
 ONCE = ("prequential",)
 
@@ -117,7 +119,9 @@ def worlds(strategy: Strategy) -> dict[str, World]:
         found[f"{mode}, all scores 0"] = usual.changed(np.zeros_like)
         found[f"{mode}, all scores 1"] = usual.changed(np.ones_like)
         found[f"{mode}, all scores alike"] = usual.changed(lambda v: np.full_like(v, 0.5))
-        found[f"{mode}, large scores"] = usual.changed(lambda v: 1e6 * v)
+        found[f"{mode}, large scores"] = replace(
+            usual, signals={n: v if n in SHARES else 1e6 * v for n, v in usual.signals.items()}
+        )
         found[f"{mode}, one group"] = replace(
             usual, groups=np.zeros(SIZE, np.int32), group_names=("",)
         )

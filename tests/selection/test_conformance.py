@@ -26,6 +26,28 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "random": [{}],
     "premem": [{}, {"threshold": 0.0, "floor": 0.0}, {"threshold": 1.0}, {"floor": 0.2}],
     "oracle": [{"targets": TARGETS}],
+    "full": [{}],
+    "premem-rank": [{}, {"temperature": 0.01}],
+    "loss": [{}, {"sharpness": 3}, {"sharpness": 0}],
+    "delta-loss": [{}, {"sharpness": 0.5}],
+    "ifd": [{}, {"keep": 0.1}],
+    "el2n": [{}, {"keep": 0.1}, {"skip": 0.3}],
+    "grand": [{}, {"keep": 0.9}, {"skip": 0.9}],
+    "forgetting": [{}, {"keep": 0.2}, {"unlearned": "last"}],
+    "cartography": [{"region": region} for region in ("ambiguous", "hard", "easy")]
+    + [{"keep": 0.33}],
+    "perplexity": [{"band": band} for band in ("low", "middle", "high")]
+    + [{"keep": 0.3}, {"reference": "some/model"}],
+    "rho-loss": [{"reference": "some/model"}, {"reference": "some/model", "keep": 0.1}],
+    "learnability": [{}, {"sharpness": 4.0}, {"floor": 0.1}],
+    "target-difficulty": [{"by": by} for by in ("accuracy", "difficulty", "length")]
+    + [{"start": 0.0, "goal": 0.7, "step": 0.1, "sensitivity": 1, "keep": 0.2}],
+    "dynamic": [{}, {"floor": 0.1}],
+    "hes": [{}, {"keep": 0.2}],
+    "group-bandit": [{}, {"temperature": 1.0}, {"exploration": 0}, {"window": 1}],
+    "difficulty": [{"direction": direction} for direction in ("hard", "easy", "middle")]
+    + [{"by": "length"}, {"keep": 0.1}],
+    "longest": [{}, {"keep": 0.1}],
 }
 CASES = [(name, parameters) for name, some in PARAMETERS.items() for parameters in some]
 
