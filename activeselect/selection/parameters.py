@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -36,6 +36,19 @@ def expect_positive(*, zero: bool = False, **values: Any) -> None:
         if not (_is_number(value) and (value >= 0 if zero else value > 0) and value < float("inf")):
             wanted = "of at least 0" if zero else "above 0"
             raise ValueError(f"{name}: expected a number {wanted}; received {value!r}")
+
+
+def expect_count(least: int = 1, **values: Any) -> None:
+    """Each value is a whole number of at least ``least``.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(
+                f"{name}: expected a whole number of at least {least}; received {value!r}"
+            )
 
 
 def expect_one_of(known: Sequence[str], **values: Any) -> None:

@@ -20,10 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from activeselect.errors import StrategyError as StrategyError  # strategies import these from here
 from activeselect.selection.draw import weighted_choice as weighted_choice
+from activeselect.selection.parameters import expect_count as expect_count
 from activeselect.selection.parameters import expect_one_of as expect_one_of
 from activeselect.selection.parameters import expect_positive as expect_positive
 from activeselect.selection.parameters import expect_share as expect_share
 from activeselect.selection.ranking import ranks as ranks
+from activeselect.selection.vectors import leaves as leaves
+from activeselect.selection.vectors import unit as unit
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]

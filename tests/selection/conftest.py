@@ -34,3 +34,8 @@ def sampling_reference() -> ModuleType:
 @pytest.fixture(scope="session")
 def conformance() -> ModuleType:
     return testing
+
+
+@pytest.fixture(scope="session")
+def vector_reference() -> ModuleType:
+    return load(TESTS / "references" / "vectors.py")

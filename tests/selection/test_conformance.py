@@ -48,6 +48,15 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "difficulty": [{"direction": direction} for direction in ("hard", "easy", "middle")]
     + [{"by": "length"}, {"keep": 0.1}],
     "longest": [{}, {"keep": 0.1}],
+    "k-center": [{}, {"keep": 0.2, "leaf": 5}],
+    "facility-location": [{}, {"keep": 0.3, "neighbours": 3, "leaf": 6, "trees": 3}],
+    "dedup": [
+        {},
+        {"threshold": 0.2, "prototypes": 0.0, "leaf": 5},
+        {"threshold": -1.0, "clusters": 2},
+        {"prototypes": 0.9},
+    ],
+    "less": [{}, {"reduce": "mean", "keep": 0.2}, {"targets": None}],
 }
 CASES = [(name, parameters) for name, some in PARAMETERS.items() for parameters in some]
 
