@@ -160,12 +160,13 @@ def find_config(name: str) -> str:
 def _reason(text: str, function: Callable[..., None] | None) -> str:
     """The innermost reason of a parser error; an unknown setting gets the nearest known one."""
     unknown = re.search(r"(?:accept option '|unrecognized arguments: --)([\w.]+)", text)
-    if unknown and function is not None:
-        section, _, name = unknown[1].rpartition(".")
-        known = _known(function, section)
-        if not known:  # the section itself is unknown
-            name, known = section, _known(function, "")
-        return f"There is no setting '{unknown[1]}'. {did_you_mean(name, known)}"
+    within = re.search(r'Parser key "([\w.]+)".*Option \'(\w+)\' is not accepted', text, re.DOTALL)
+    if (unknown or within) and function is not None:
+        full = unknown[1] if unknown else ".".join(within.groups()) if within else ""
+        section, _, name = full.rpartition(".")
+        while not (known := _known(function, section)):  # the section itself is unknown
+            section, _, name = section.rpartition(".")
+        return f"There is no setting '{full}'. {did_you_mean(name, known)}"
     # a setting that may be null is reported once per alternative; the null is not the reason
     lines = [line.strip().removeprefix("- ") for line in text.splitlines() if line.strip()]
     reasons = [
@@ -183,7 +184,13 @@ def _known(function: Callable[..., None], section: str) -> list[str]:
     """Settings of a command, or of one of its sections."""
     hints = get_type_hints(function)
     hints |= get_type_hints(hints.pop(CONFIG)) if CONFIG in hints else {}
-    if not section:
-        return [name for name in hints if name != "return"]
-    kinds = (hints.get(section), *get_args(hints.get(section)))
-    return [field.name for kind in kinds if is_dataclass(kind) for field in fields(kind)]
+    names = [name for name in hints if name != "return"]
+    for part in section.split(".") if section else []:
+        kinds = [kind for kind in _alternatives(hints.get(part)) if is_dataclass(kind)]
+        hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+        names = list(hints)
+    return names
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return (hint, *get_args(hint))

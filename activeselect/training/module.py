@@ -9,51 +9,104 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
-from activeselect.errors import ModelError
+from activeselect.errors import ActiveSelectError, ModelError
+from activeselect.training.adapt import base_of, with_saved_adapters
+from activeselect.training.loss import target_loss
+
+#: Devices with AdamW in one kernel.
+_FUSED = ("cpu", "cuda", "xpu", "mps")
 
 
 class ReasoningModule(lightning.LightningModule):
     """Fine-tunes ``model`` with AdamW; batches come from ``activeselect.data.prompts.collate``.
 
+    A checkpoint holds what is trained; frozen weights come from the model again.
+
     Args:
-        model: a transformers causal LM.
-        recipe: learning rate, schedule and weight decay.
+        model: a transformers causal LM, as :func:`activeselect.training.adapt.adapt` leaves it.
+        recipe: learning rate, schedule, weight decay, parts of a batch, tokens that count.
         total_steps: optimizer steps of the whole fit, for the schedule.
     """
+
+    strict_loading = False  # frozen weights are not in the checkpoint
 
     def __init__(self, model: Any, recipe: RecipeConfig, *, total_steps: int) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.total_steps = total_steps
+        self._target_tokens = 0  # of the parts of a batch read so far
+        self._seed: int | None = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # dropout draws from the global stream: begun anew per epoch, it does not depend on a stop
+        if batch_idx == 0:
+            self._seed = torch.initial_seed() if self._seed is None else self._seed
+            key = [self._seed, self.current_epoch, self.global_rank, 7]
+            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        loss: Tensor = self.model(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            labels=batch["labels"],
-        ).loss
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["index"]))
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        if self._whole_batches:
+            loss: Tensor = self.model(**inputs, labels=batch["labels"], use_cache=False).loss
+            mean = loss
+        else:
+            logits = self.model(**inputs, use_cache=False).logits
+            total, tokens = target_loss(logits, batch["labels"], self.recipe.tokens.share)
+            self._target_tokens += int(tokens)
+            mean = total / tokens
+            loss = total * self.recipe.accumulate  # Lightning divides by that
+        self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=len(batch["index"]))
         return loss
 
+    @property
+    def _whole_batches(self) -> bool:
+        return self.recipe.accumulate == 1 and self.recipe.tokens.share == 1
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """From the gradient of a sum over tokens to that of their mean, however they came."""
+        if self._whole_batches:
+            return
+        for weight in self.model.parameters():
+            if weight.grad is not None:
+                weight.grad.div_(self._target_tokens)
+        self._target_tokens = 0
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        weights = self.named_parameters(remove_duplicate=False)
+        frozen = {name for name, weight in weights if not weight.requires_grad}
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: state[name] for name in state if name not in frozen}
+
     def configure_optimizers(self) -> Any:
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [w for w in weights if w.ndim >= 2]},
+            {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
+        ]
         optimizer = torch.optim.AdamW(
-            (p for p in self.model.parameters() if p.requires_grad),
+            [group for group in groups if group["params"]],
             lr=self.recipe.learning_rate,
             weight_decay=self.recipe.weight_decay,
-            fused=True,
+            fused=self._may_fuse(weights),
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def _may_fuse(self, weights: list[Tensor]) -> bool:
+        # Lightning clips no gradients before a fused step in mixed precision
+        mixed = self.recipe.precision.endswith("-mixed")
+        return not mixed and all(weight.device.type in _FUSED for weight in weights)
 
     def _rate(self, step: int) -> float:
         warm = round(self.recipe.warmup * self.total_steps)
@@ -90,14 +143,19 @@ def without_progress_bars() -> Iterator[None]:
 
 
 def save_model(model: Any, tokenizer: Any, where: Path) -> None:
-    """Write model and tokenizer as ``save_pretrained`` does, without a progress bar."""
+    """Write model (or adapters alone) and tokenizer as ``save_pretrained`` does."""
     with without_progress_bars():
         model.save_pretrained(where)
         tokenizer.save_pretrained(where)
 
 
-def load_model(name: str) -> tuple[Any, Any]:
+def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     """Load a causal LM and its tokenizer; safetensors only, no remote code.
+
+    Args:
+        name: a folder (of a model, or of adapters, which name their base model), a hub id, or the
+            built-in base.
+        dtype: of the weights; default: as they are stored.
 
     Returns:
         model and tokenizer.
@@ -113,15 +171,23 @@ def load_model(name: str) -> tuple[Any, Any]:
             f"There is no model folder '{name}'. Expected a folder as save_pretrained writes it, a "
             f"hub id like 'Qwen/Qwen2.5-0.5B', or '{BUILT_IN_MODEL}'."
         )
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    base = base_of(folder)
+    if base is None and folder.is_dir() and not (folder / "config.json").is_file():
         raise ModelError(
             f"The model folder '{name}' has no config.json; expected config, tokenizer and "
             "safetensors weights as save_pretrained writes them."
         )
     try:
         with without_progress_bars():
-            model = AutoModelForCausalLM.from_pretrained(where, use_safetensors=True)
+            if base is None:
+                model = AutoModelForCausalLM.from_pretrained(
+                    where, use_safetensors=True, dtype=dtype or "auto"
+                )
+            else:
+                model = with_saved_adapters(load_model(base, dtype)[0], folder)
             tokenizer = AutoTokenizer.from_pretrained(where)
+    except ActiveSelectError as error:
+        raise ModelError(f"The adapters in '{name}' need their base model: {error}") from error
     except Exception as error:  # transformers raises a dozen types for a broken folder
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"Cannot load the model '{name}': {reason}") from error

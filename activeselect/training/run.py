@@ -22,6 +22,7 @@ from activeselect.scoring.families import context_length
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
+from activeselect.training.adapt import adapt, check, weight_type
 from activeselect.training.fingerprint import model_fingerprint
 from activeselect.training.folder import RunFolder
 from activeselect.training.history import Forecaster
@@ -75,6 +76,7 @@ class ActiveRun:
         self.initial = initial
         self.strategy = strategy or create(config.strategy)
         self.model, self.tokenizer = load_model(config.model)
+        check(self.model, config.recipe)
         data = load_data(config.data, seed=config.seed)
         self.prompt = config.prompt or data.prompt
         self.data = fit_to_context(
@@ -159,9 +161,11 @@ class ActiveRun:
 
     def _starting_model(self, folder: RunFolder, stage: int) -> Any:
         """The base model, or the last stage's where the run continues from it."""
-        if self.config.rounds.restart or stage == 0:
-            return load_model(self.config.model)[0]
-        return load_model(str(folder.after_stage(stage - 1)))[0]
+        fresh = self.config.rounds.restart or stage == 0
+        source = self.config.model if fresh else str(folder.after_stage(stage - 1))
+        recipe = self.config.recipe
+        model, _ = load_model(source, weight_type(recipe))
+        return adapt(model, recipe, seed=self.config.seed * 1000 + stage)
 
     def _max_length(self) -> int:
         context = context_length(self.model.config) or sys.maxsize

@@ -23,6 +23,7 @@ from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
+from activeselect.training.adapt import merged
 from activeselect.training.folder import RunFolder, RunState
 from activeselect.training.history import Cost, History
 from activeselect.training.module import ReasoningModule, save_model
@@ -96,7 +97,7 @@ class Stage:
         if (last and self.config.save_model) or not (last or self.config.rounds.restart):
             self.folder.write_folder(
                 self.folder.after_stage(self.number),
-                lambda where: save_model(self.model, self.tokenizer, where),
+                lambda where: save_model(self._to_save(last), self.tokenizer, where),
             )
         return RunState(
             stage=self.number + 1,
@@ -106,6 +107,10 @@ class Stage:
             strategy=self.run_.strategy.state_dict(),
             curve=[*self.state.curve, entry],
         )
+
+    def _to_save(self, last: bool) -> Any:
+        lora = self.config.recipe.lora
+        return merged(self.model) if last and lora and lora.save == "merged" else self.model
 
     # --- training ------------------------------------------------------------------------------
 
@@ -126,6 +131,7 @@ class Stage:
                 precision=recipe.precision,  # type: ignore[arg-type]  # checked by Lightning
                 max_epochs=recipe.epochs,
                 gradient_clip_val=recipe.clip or None,
+                accumulate_grad_batches=recipe.accumulate,
                 use_distributed_sampler=False,
                 logger=self._loggers(tensorboard),
                 callbacks=callbacks,
@@ -137,7 +143,7 @@ class Stage:
             try:
                 trainer.fit(
                     module,
-                    self.active.dataloader(recipe.batch_size),
+                    self.active.dataloader(recipe.batch_size // recipe.accumulate),
                     ckpt_path=str(checkpoint) if checkpoint.exists() else None,
                     weights_only=True,
                 )
