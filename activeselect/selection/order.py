@@ -1,64 +1,184 @@
-"""Training order as pure functions: what makes a resumed run see exactly the same examples."""
+"""Training order as pure functions: what makes a resumed run see exactly the same examples.
+
+A pass is drawn in blocks and on demand, so that its first batch comes at once and its memory is
+one number per sample, however large the pool.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from activeselect.errors import StrategyError
+from activeselect.selection.bijection import KEY, permutation, scramble
 from activeselect.selection.strategy import Selection
 
 IntArray = NDArray[np.int64]
 
+#: Examples whose draws are worked out together; what one sample costs at the start of a pass.
+BLOCK = 2**13
+#: Samples that a pass yields together: few at first, because each may need a block of its own.
+_FIRST, _CHUNK = 2**6, 2**16
+#: Relative rounding of the cumulative sum that must not move a tick.
+_ROUNDING = 1e-12
 
-def draw_samples(selection: Selection, total: int, *, seed: int, round: int) -> IntArray:
-    """The multiset of examples that one round trains on, in proportion to the weights.
+
+class Draws:
+    """The multiset of examples that one pass trains on, in proportion to the weights.
 
     Systematic sampling: an example of weight w appears floor or ceil of ``total * w / sum(w)``
     times (up to the rounding of the sum), so equal weights and ``total = K`` give every example
-    exactly once, and weight 0 never appears. The ticks fall on the examples in a random order, so
-    that which examples appear together is random too.
+    exactly once, and weight 0 never appears. The examples are laid on a line, each as long as its
+    weight, and ticks at equal distances fall on them; blocks of examples lie in a random order,
+    and so do the examples of a block, so that which examples appear together is random too.
+
+    ``draws[places]`` are samples of the multiset, grouped by example; only the blocks that they
+    lie in are worked out. The arrays of the selection must not change meanwhile.
 
     Args:
         selection: K examples with weights.
-        total: number of samples in the round.
-
-    Returns:
-        Positions in the pool, int64 ``[total]``, grouped by example (unshuffled).
+        total: number of samples in the pass.
 
     Raises:
         StrategyError: if there are samples to draw and no example has a positive weight.
 
     Example:
-        >>> draw_samples(Selection.of([4, 7], [1.0, 3.0]), 4, seed=0, round=0).tolist()
+        >>> draws = Draws(Selection.of([4, 7], [1.0, 3.0]), 4, seed=0, round=0)
+        >>> draws[np.arange(4)].tolist()
         [4, 7, 7, 7]
     """
-    if total == 0:
-        return np.empty(0, dtype=np.int64)
-    positive = selection.weight > 0
-    index, weight = selection.index[positive], selection.weight[positive]
-    if len(index) == 0:
-        raise StrategyError(
-            f"There is nothing to train on: {total} samples were asked of a selection of "
-            f"{len(selection.index)} examples, none of positive weight."
-        )
-    rng = np.random.default_rng([seed, round, 1])
-    order = rng.permutation(len(index))
-    # Divided by the largest weight the sum cannot overflow, and equal weights add up exactly.
-    edges = np.cumsum(weight[order] / weight.max())
-    edges *= total / edges[-1]
-    # Ticks lie at offset, offset + 1, ...; away from whole numbers, where rounding would decide.
-    margin = min(0.25, _ROUNDING * total)
-    offset = rng.uniform(margin, 1 - margin)
-    below = np.clip(np.ceil(edges - offset), 0, total).astype(np.int64)
-    below[-1] = total
-    times = np.empty_like(below)
-    times[order] = np.diff(below, prepend=0)
-    return np.repeat(index, times)
+
+    def __init__(self, selection: Selection, total: int, *, seed: int, round: int) -> None:
+        self._index, self._weight = selection.index, selection.weight
+        self._largest = float(self._weight.max(initial=0.0))
+        if total and not self._largest:
+            raise StrategyError(
+                f"There is nothing to train on: {total} samples were asked of a selection of "
+                f"{len(self._index)} examples, none of positive weight."
+            )
+        small = self._index.max(initial=0) < 2**31
+        self._samples = np.empty(total, dtype=np.int32 if small else np.int64)
+        mass = self._block_mass() if total else np.zeros(1)
+        rng = np.random.default_rng([seed, round, 1])
+        line = rng.permutation(len(mass))
+        # one block lies as the stream has it; of many, each is laid by a key of its own when needed
+        self._only = self._laid(0, rng.permutation) if len(mass) == 1 else None
+        many = 0 if len(mass) == 1 else len(mass)
+        self._keys = rng.integers(2**64, size=(many, KEY), dtype=np.uint64)
+        edges = np.cumsum(mass[line])
+        self._scale = total / edges[-1] if total else 0.0
+        # Ticks lie at offset, offset + 1, ...; away from whole numbers, where rounding decides.
+        margin = min(0.25, _ROUNDING * total)
+        self._offset = rng.uniform(margin, 1 - margin)
+        below = np.clip(np.ceil(edges * self._scale - self._offset), 0, total).astype(np.int64)
+        below[-1] = total
+        self._edge, self._below = np.empty(len(mass)), np.empty(len(mass), dtype=np.int64)
+        self._edge[line] = np.concatenate([[0.0], edges[:-1]])  # where a block begins on the line
+        self._below[line] = np.concatenate([[0], below[:-1]])  # ticks before that
+        times = np.empty_like(below)
+        times[line] = np.diff(below, prepend=0)
+        self._starts = np.concatenate([[0], np.cumsum(times)])  # of each block's samples
+        self._missing = times > 0  # blocks whose samples are not worked out yet
+        self._complete = not self._missing.any()
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, places: IntArray) -> IntArray:
+        if not self._complete:
+            blocks = np.searchsorted(self._starts, places, side="right") - 1
+            wanted = np.zeros_like(self._missing)
+            wanted[blocks] = True
+            for block in np.flatnonzero(wanted & self._missing):
+                self._fill(int(block))
+            self._complete = not self._missing.any()
+        return self._samples[places].astype(np.int64)
+
+    def _block_mass(self) -> NDArray[np.float64]:
+        """Sum of the weights of each block, relative to the largest, so that it is finite."""
+        sums = []
+        whole = len(self._weight) - len(self._weight) % BLOCK
+        for start in range(0, whole, 128 * BLOCK):
+            rows = self._weight[start : min(whole, start + 128 * BLOCK)]
+            sums.append((rows / self._largest).reshape(-1, BLOCK).sum(axis=1))
+        if whole < len(self._weight):
+            sums.append((self._weight[whole:] / self._largest).sum(keepdims=True))
+        return np.concatenate(sums)
+
+    def _laid(self, block: int, permutation: Callable[[int], IntArray]) -> IntArray:
+        """Rows of a block that have a weight, in the order in which they lie on the line."""
+        weight = self._weight[block * BLOCK : (block + 1) * BLOCK]
+        if weight.min(initial=1.0) > 0:
+            return permutation(len(weight))
+        rows: IntArray = np.flatnonzero(weight)
+        return rows[permutation(len(rows))]
+
+    def _fill(self, block: int) -> None:
+        """Lay the examples of a block on their part of the line, and count the ticks on each."""
+        rows = slice(block * BLOCK, (block + 1) * BLOCK)
+        order = self._only
+        if order is None:
+            order = self._laid(block, lambda n: scramble(np.arange(n), n, self._keys[block]))
+        start, stop = self._starts[block], self._starts[block + 1]
+        first, last = self._below[block], self._below[block] + stop - start
+        edges = self._weight[rows][order]
+        edges /= self._largest
+        np.cumsum(edges, out=edges)
+        edges += self._edge[block]
+        edges *= self._scale
+        edges -= self._offset
+        np.ceil(edges, out=edges)
+        edges[-1] = last
+        below = np.clip(edges, first, last, out=edges).astype(np.int64)
+        times = np.zeros(len(self._index[rows]), dtype=np.int64)
+        times[order] = np.diff(below, prepend=first)
+        self._samples[start:stop] = np.repeat(self._index[rows], times)
+        self._missing[block] = False
 
 
-#: Relative rounding of the cumulative sum that must not move a tick.
-_ROUNDING = 1e-12
+def draw_samples(selection: Selection, total: int, *, seed: int, round: int) -> IntArray:
+    """All samples of a pass (see :class:`Draws`), int64 ``[total]``, unshuffled."""
+    return Draws(selection, total, seed=seed, round=round)[np.arange(total)]
+
+
+def pass_order(
+    selection: Selection,
+    total: int,
+    *,
+    seed: int,
+    round: int,
+    rank: int = 0,
+    world_size: int = 1,
+    consumed: int = 0,
+) -> Iterator[IntArray]:
+    """What one rank still has to train on in a pass, in order and in chunks, int64 ``[<= 65536]``.
+
+    The samples (see :class:`Draws`) are shuffled by (seed, round) alone, the ones already consumed
+    (over all ranks) are skipped, and the rest is dealt to the ranks in turn; so ranks are disjoint,
+    a resume at any offset continues the same order, and the world size may change in between. What
+    does not divide by the world size is left out at the end (fewer than ``world_size`` samples),
+    because every rank has to make the same number of steps.
+
+    Args:
+        selection: K examples with weights.
+        total: samples of the pass, over all ranks.
+        consumed: samples of this pass that are trained already, over all ranks.
+
+    Example:
+        >>> chunks = pass_order(Selection.of([3, 5, 8]), 3, seed=0, round=0)
+        >>> sorted(np.concatenate(list(chunks)).tolist())
+        [3, 5, 8]
+    """
+    places = _places(total, rank, world_size, consumed)
+    draws = Draws(selection, total, seed=seed, round=round)
+    shuffle = permutation(total, [seed, round, 2])
+    size, start = _FIRST, 0
+    while start < len(places):
+        chunk = places[start : start + size]
+        yield draws[shuffle(np.arange(chunk.start, chunk.stop, chunk.step))]
+        start, size = start + size, min(2 * size, _CHUNK)
 
 
 def rank_order(
@@ -70,17 +190,7 @@ def rank_order(
     world_size: int = 1,
     consumed: int = 0,
 ) -> IntArray:
-    """What one rank still has to train on in a round, in order.
-
-    The samples are shuffled by (seed, round) alone, the ones already consumed (over all ranks)
-    are skipped, and the rest is dealt to the ranks in turn; so ranks are disjoint, a resume at any
-    offset continues the same order, and the world size may change in between. What does not
-    divide by the world size is left out at the end (fewer than ``world_size`` samples), because
-    every rank has to make the same number of steps.
-
-    Args:
-        index: the round's samples with repetitions, int64 ``[K]``.
-        consumed: samples of this round that are trained already, over all ranks.
+    """One rank's share of given samples, as :func:`pass_order` shuffles and deals them.
 
     Returns:
         int64 ``[(K - consumed) // world_size]``.
@@ -91,10 +201,16 @@ def rank_order(
         >>> bool((whole[2:] == rest).all())
         True
     """
+    places = _places(len(index), rank, world_size, consumed)
+    shuffle = permutation(len(index), [seed, round, 2])
+    share: IntArray = index[shuffle(np.arange(places.start, places.stop, places.step))]
+    return share
+
+
+def _places(total: int, rank: int, world_size: int, consumed: int) -> range:
+    """Places of the shuffled pass that a rank trains on."""
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must lie in [0, {world_size}); received {rank}")
-    if not 0 <= consumed <= len(index):
-        raise ValueError(f"consumed must lie in [0, {len(index)}]; received {consumed}")
-    shuffled = np.random.default_rng([seed, round, 2]).permutation(index)[consumed:]
-    even = len(shuffled) - len(shuffled) % world_size
-    return shuffled[:even][rank::world_size]
+    if not 0 <= consumed <= total:
+        raise ValueError(f"consumed must lie in [0, {total}]; received {consumed}")
+    return range(consumed + rank, total - (total - consumed) % world_size, world_size)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from torch.utils.data import Sampler
 
 from activeselect.errors import ConfigError, StrategyError
-from activeselect.selection.order import draw_samples, rank_order
+from activeselect.selection.order import pass_order
 from activeselect.selection.strategy import Selection
 
 
@@ -74,13 +75,13 @@ class ActiveSampler(Sampler[int]):
         return (self.samples - self.consumed) // self.world_size
 
     def __iter__(self) -> Iterator[int]:
-        drawn = draw_samples(self.selection, self.samples, seed=self.seed, round=self.epoch)
-        order = rank_order(
-            drawn,
+        chunks = pass_order(
+            self.selection,
+            self.samples,
             seed=self.seed,
             round=self.epoch,
             rank=self.rank,
             world_size=self.world_size,
             consumed=self.consumed,
         )
-        return iter(order.tolist())
+        return chain.from_iterable(chunk.tolist() for chunk in chunks)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from unittest.mock import patch
+
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from activeselect.errors import StrategyError
-from activeselect.selection.order import draw_samples, rank_order
+from activeselect.selection import bijection, order
+from activeselect.selection.order import draw_samples, pass_order, rank_order
 from activeselect.selection.strategy import Selection
 
+#: every example of a property runs the same way, so a fixture for all of them is meant
+SAME_WAY = [HealthCheck.function_scoped_fixture]
 SEEDS = st.integers(0, 2**32)
 ROUNDS = st.integers(0, 100)
 WEIGHTS = st.lists(
@@ -18,6 +26,22 @@ WEIGHTS = st.lists(
     min_size=1,
     max_size=40,
 ).filter(any)
+
+
+@contextmanager
+def in_blocks(block: int = 4) -> Iterator[None]:
+    """What large pools use, at small ones: many blocks, and a shuffle without a table."""
+    with patch.object(order, "BLOCK", block), patch.object(bijection, "TABLE", 0):
+        yield
+
+
+WAYS = {"one block": nullcontext, "many blocks": in_blocks}
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    with WAYS[request.param]():
+        yield
 
 
 def counts(selection: Selection, total: int, *, seed: int = 0, round: int = 0) -> np.ndarray:
@@ -33,7 +57,8 @@ def positions(size: int) -> np.ndarray:
     return np.random.default_rng(size).permutation(3 * size)[:size]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=SAME_WAY)
+@pytest.mark.usefixtures("way")
 @given(WEIGHTS, st.integers(0, 500), SEEDS, ROUNDS)
 @example([5e-324, 5e-324], 7, 0, 0)
 @example([1.7e308, 1.7e308, 1.7e308], 3, 0, 0)
@@ -50,7 +75,8 @@ def test_multiplicities_are_the_floor_or_ceiling_of_the_share(
     assert not got[weight == 0].any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=SAME_WAY)
+@pytest.mark.usefixtures("way")
 @given(st.integers(1, 300), st.floats(1e-300, 1e300), st.integers(1, 5), SEEDS, ROUNDS)
 def test_equal_weights_give_every_example_equally_often(
     size: int, weight: float, times: int, seed: int, round: int
@@ -80,6 +106,9 @@ def test_a_tick_next_to_an_edge_is_not_moved_by_rounding(monkeypatch: pytest.Mon
         def permutation(self, size: int) -> np.ndarray:
             return np.arange(size)
 
+        def integers(self, high: int, size: tuple[int, int], dtype: type) -> np.ndarray:
+            return np.zeros(size, dtype=dtype)
+
         def uniform(self, low: float, high: float) -> float:
             return low + self.share * (high - low)
 
@@ -95,7 +124,8 @@ def test_shares_are_right_on_average() -> None:
     np.testing.assert_allclose(total / 3000, 4 * weight / weight.sum(), atol=0.03)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=SAME_WAY)
+@pytest.mark.usefixtures("way")
 @given(WEIGHTS, SEEDS, ROUNDS)
 def test_draws_repeat(weights: list[float], seed: int, round: int) -> None:
     selection = Selection.of(positions(len(weights)), weights)
@@ -149,7 +179,8 @@ def dealt(index: np.ndarray, world_size: int, seed: int, round: int, consumed: i
     return np.stack(ranks, axis=1).ravel()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=SAME_WAY)
+@pytest.mark.usefixtures("way")
 @given(st.integers(0, 60), st.integers(1, 8), SEEDS, ROUNDS, st.data())
 def test_ranks_are_disjoint_and_exhaustive(
     size: int, world_size: int, seed: int, round: int, data: st.DataObject
@@ -163,7 +194,8 @@ def test_ranks_are_disjoint_and_exhaustive(
     np.testing.assert_array_equal(got, whole[consumed : size - left_out])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=SAME_WAY)
+@pytest.mark.usefixtures("way")
 @given(
     st.integers(1, 60),
     st.lists(st.tuples(st.integers(1, 6), st.integers(0, 5)), max_size=4),
@@ -220,3 +252,152 @@ def test_inputs_are_not_changed() -> None:
 def test_bounds_are_not_clipped(changes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rank_order(np.arange(10), seed=0, round=0, **changes)
+
+
+# --- passes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("way")
+@settings(max_examples=60, deadline=None, suppress_health_check=SAME_WAY)
+@given(WEIGHTS, st.integers(1, 300), st.integers(1, 4), SEEDS, st.data())
+def test_a_pass_in_chunks_is_the_samples_shuffled_and_dealt(
+    weights: list[float], total: int, world_size: int, seed: int, data: st.DataObject
+) -> None:
+    selection = Selection.of(positions(len(weights)), weights)
+    consumed = data.draw(st.integers(0, total))
+    drawn = draw_samples(selection, total, seed=seed, round=2)
+    for rank in range(world_size):
+        share = {"seed": seed, "round": 2, "rank": rank, "world_size": world_size}
+        expected = rank_order(drawn, consumed=consumed, **share)
+        chunks = list(pass_order(selection, total, consumed=consumed, **share))
+        got = np.concatenate([np.empty(0, dtype=np.int64), *chunks])
+        np.testing.assert_array_equal(got, expected)
+        assert got.dtype == np.int64
+
+
+def test_a_large_pass_is_whole_and_starts_with_little_work() -> None:
+    """Beyond one block and one table: the real sizes, not those of the other tests."""
+    size = 2**20 + 2**17
+    weight = np.random.default_rng(0).pareto(1.5, size) * (np.arange(size) % 7 > 0)
+    selection = Selection.of(np.arange(size) + 5, weight)
+    chunks = pass_order(selection, size, seed=0, round=0)
+    first = next(chunks)
+    whole = np.concatenate([first, *chunks])
+    assert len(first) <= 256
+    np.testing.assert_array_equal(np.sort(whole), draw_samples(selection, size, seed=0, round=0))
+    share = size * weight / weight.sum()
+    times = np.bincount(whole - 5, minlength=size)
+    assert (times >= np.floor(share - 1e-6)).all()
+    assert (times <= np.ceil(share + 1e-6)).all()
+    for consumed in (4321, size - 3):
+        rest = np.concatenate(list(pass_order(selection, size, seed=0, round=0, consumed=consumed)))
+        np.testing.assert_array_equal(rest, whole[consumed:])
+
+
+def test_positions_beyond_32_bits_are_kept() -> None:
+    index = np.array([2**31 - 1, 2**31, 2**40])
+    drawn = draw_samples(Selection.of(index), 3, seed=0, round=0)
+    np.testing.assert_array_equal(drawn, index)
+
+
+SHAPES = {
+    "equal": np.ones(12),
+    "linear": np.arange(1.0, 13),
+    "steep": 2.0 ** np.arange(-6, 6),
+    "one large": np.array([100.0] + [1.0] * 11),
+    "with zeros": np.array([0.0, 1, 0, 5, 2, 0, 0, 0, 0, 3, 0.5, 0]),
+    "a block of zeros": np.array([0.0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]),
+}
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_comes_at_a_place_is_drawn_by_weight(shape: str) -> None:
+    """Over seeds, one place of the pass is an independent draw: exactly multinomial."""
+    weight, draws = SHAPES[shape], 1200
+    selection = Selection.of(np.arange(12), weight)
+    passes = (pass_order(selection, 5, seed=seed, round=1) for seed in range(draws))
+    first = np.array([next(one) for one in passes])
+    expected = draws * weight / weight.sum()
+    likely = expected > 0
+    for place in (0, 3):
+        seen = np.bincount(first[:, place], minlength=12)
+        assert not seen[~likely].any()
+        assert stats.chisquare(seen[likely], expected[likely]).pvalue > 1e-4
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_example_gets_its_share_of_the_ticks(shape: str) -> None:
+    """Of a share of 2.3 the third tick falls in 30% of the passes: exactly binomial."""
+    weight, passes, total = SHAPES[shape], 1200, 7
+    selection = Selection.of(np.arange(12), weight)
+    times = np.sum([counts(selection, total, seed=seed) for seed in range(passes)], axis=0)
+    share = total * weight / weight.sum()
+    certain = np.floor(share + 1e-9)
+    for extra, chance in zip(times - passes * certain, share - certain, strict=True):
+        assert stats.binomtest(int(extra), passes, max(0.0, chance)).pvalue > 1e-5
+
+
+# --- permutations without a table --------------------------------------------------------------
+
+
+def scrambled(size: int, seed: int) -> np.ndarray:
+    numbers = np.random.SeedSequence(seed).generate_state(bijection.KEY, np.uint64)
+    return bijection.scramble(np.arange(size), size, numbers)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 3000), SEEDS)
+@example(1, 0)
+@example(2, 0)
+@example(2048, 0)
+@example(2049, 0)
+def test_scrambling_is_one_to_one(size: int, seed: int) -> None:
+    np.testing.assert_array_equal(np.sort(scrambled(size, seed)), np.arange(size))
+
+
+def test_scrambling_reaches_beyond_32_bits() -> None:
+    size = 2**33 + 5
+    numbers = np.random.SeedSequence(0).generate_state(bijection.KEY, np.uint64)
+    places = np.concatenate([np.arange(2000), np.arange(size - 2000, size)])
+    out = bijection.scramble(places, size, numbers)
+    assert len(np.unique(out)) == len(out)
+    assert 0 <= out.min() < size // 100
+    assert size - size // 100 < out.max() < size
+
+
+@pytest.mark.parametrize("size", [24, 100, 1000])
+def test_scrambled_places_are_independent_of_each_other(size: int) -> None:
+    """Where a place goes, and how far its neighbour and the next one go from there."""
+    orders = np.array([scrambled(size, seed)[:3] for seed in range(3000)])
+    for value, values in (
+        (orders[:, 0], size),
+        (orders[:, 2], size),
+        ((orders[:, 1] - orders[:, 0]) % size - 1, size - 1),
+        ((orders[:, 2] - orders[:, 1]) % size - 1, size - 1),
+    ):
+        bins = 12
+        expected = np.bincount(np.arange(values) * bins // values) / values * len(value)
+        seen = np.bincount(value * bins // values, minlength=bins)
+        assert stats.chisquare(seen, expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("lag", [1, 2, 64, 2**12, 2**18])
+def test_one_scrambled_order_looks_random(lag: int) -> None:
+    """Pairs at a distance fall evenly on the squares of a board."""
+    size = 2**20 + 12_345
+    p = scrambled(size, 7) * 16 // size
+    pairs = p[:-lag] * 16 + p[lag:]
+    assert stats.chisquare(np.bincount(pairs, minlength=256)).pvalue > 1e-4
+    window = scrambled(size, 7)[: 2**14]
+    assert stats.chisquare(np.bincount(window % 64)).pvalue > 1e-4
+
+
+def test_a_small_permutation_is_uniform_and_a_large_one_needs_no_table() -> None:
+    shuffle = bijection.permutation(10**12, [0])
+    assert (
+        shuffle(np.array([0, 10**12 - 1])).tolist() == shuffle(np.array([0, 10**12 - 1])).tolist()
+    )
+    seen = {tuple(bijection.permutation(3, [seed])(np.arange(3)).tolist()) for seed in range(60)}
+    assert len(seen) == 6

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from activeselect.errors import StrategyError
+from activeselect.selection import draw
 from activeselect.selection.acquire import GroupNeighbourhood
 from activeselect.selection.strategy import (
     Selection,
@@ -29,7 +31,16 @@ WEIGHTS = st.lists(
 # --- weighted_choice ---------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.fixture(params=[2**16, 2], ids=["one block", "many blocks"])
+def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keys are given block by block; a few weights fill as many blocks as millions do."""
+    monkeypatch.setattr(draw, "_BLOCK", request.param)
+
+
+@pytest.mark.usefixtures("_blocks")
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(WEIGHTS, st.integers(0, 2**32), st.data())
 @example([5e-324, 0.0, 1e308], 0, None)
 @example([1e-320, 0.0], 3, None)
@@ -47,6 +58,7 @@ def test_draws_are_distinct_and_prefer_any_weight_to_none(
     assert not weight[drawn[empty_from:]].any()
 
 
+@pytest.mark.usefixtures("_blocks")
 @pytest.mark.parametrize("weight", [[1.0, 2.0, 3.0, 4.0], [0.01, 5.0, 0.2, 1.0], [1.0] * 4])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_frequencies_are_those_of_successive_draws(
@@ -60,6 +72,43 @@ def test_frequencies_are_those_of_successive_draws(
     for outcome, chance in expected.items():
         tolerance = 5 * np.sqrt(chance * (1 - chance) / draws) + 1e-9
         assert seen[outcome] / draws == pytest.approx(chance, abs=tolerance), outcome
+
+
+@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize(
+    "weight",
+    [
+        [1.0] * 8,
+        [float(2**i) for i in range(8)],
+        [50.0, 1, 1, 1, 1, 1, 1, 1],
+        [0.0, 3, 0, 1, 1, 0, 2, 5],
+    ],
+    ids=["equal", "steep", "one large", "with zeros"],
+)
+@pytest.mark.parametrize("size", [1, 4])
+def test_inclusion_has_its_exact_probability(
+    sampling_reference: ModuleType, weight: list[float], size: int
+) -> None:
+    """How often each position is among those drawn, against all successive draws enumerated."""
+    inclusion = np.zeros(8)
+    for outcome, chance in sampling_reference.successive_draws(weight, size).items():
+        inclusion[list(outcome)] += chance
+    rng, draws = np.random.default_rng(1), 1500
+    seen = sum(
+        np.bincount(weighted_choice(np.array(weight), size, rng), minlength=8) for _ in range(draws)
+    )
+    for count, chance in zip(np.asarray(seen), inclusion, strict=True):
+        assert stats.binomtest(int(count), draws, min(1.0, chance)).pvalue > 1e-5
+
+
+def test_a_draw_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = np.random.default_rng(0).pareto(1.0, 5000) * (np.arange(5000) % 3 > 0)
+    drawn = []
+    for block in (1, 7, 64, 2**16):
+        monkeypatch.setattr(draw, "_BLOCK", block)
+        drawn += [weighted_choice(weight, n, np.random.default_rng(5)) for n in (10, 3000, 4990)]
+    for i, one in enumerate(drawn):
+        np.testing.assert_array_equal(one, drawn[i % 3])
 
 
 def test_empty_positions_are_taken_uniformly() -> None:
