@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         ScoringConfig,
         StudyConfig,
     )
+    from activeselect.data.load import load_data
     from activeselect.data.pool import Pool, Problem
     from activeselect.data.sources import load_pool
     from activeselect.errors import ActiveSelectError
@@ -57,6 +58,7 @@ _HOME = {
     "Study": "study.study",
     "StudyConfig": "config",
     "TestAccuracyRegressor": "forecast.regressor",
+    "load_data": "data.load",
     "load_model": "training.module",
     "load_pool": "data.sources",
     "pre_memorization_accuracy": "scoring.functional",
@@ -85,6 +87,7 @@ __all__ = [
     "Study",
     "StudyConfig",
     "TestAccuracyRegressor",
+    "load_data",
     "load_model",
     "load_pool",
     "pre_memorization_accuracy",

@@ -1,0 +1,134 @@
+"""Selection inside transformers' ``Trainer`` and what builds on it (TRL's ``SFTTrainer``).
+
+Three lines join a script that trains already::
+
+    selection = SelectionCallback(pool, tokenizer, strategy="premem")
+    trainer = Trainer(model, args, train_dataset=selection.dataset(), callbacks=[selection])
+    selection.attach(trainer)
+    trainer.train()
+
+The trainer then draws its examples from the selection's sampler; after each epoch the callback
+scores, lets the strategy choose, logs through the trainer, and saves what it knows into each
+checkpoint. ``trainer.train(resume_from_checkpoint=True)`` goes on with the same examples.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from activeselect.data.pool import Pool
+from activeselect.data.prompts import IGNORED
+from activeselect.errors import ConfigError, StoreError
+from activeselect.training.rounds import ActiveSelection
+
+#: Name of the selection's state within a checkpoint.
+STATE = "activeselect.pt"
+
+
+class SelectionCallback(TrainerCallback):
+    """Scores the train set after each epoch and lets a strategy weigh what comes next.
+
+    Args:
+        pool: the problems; position i is row i of the trainer's train dataset.
+        tokenizer: the model's.
+        options: as for :class:`activeselect.ActiveSelection` (strategy, scoring, prompt,
+            score_every, seed, store, ...).
+    """
+
+    def __init__(self, pool: Pool, tokenizer: Any, **options: Any) -> None:
+        self.selection = ActiveSelection(pool, tokenizer, **options)
+        self._trainer: Any = None
+        self._logs: dict[str, float] = {}
+
+    def dataset(self) -> datasets.Dataset:
+        """Prompt and trace of every problem as ``input_ids`` and ``labels``, row i = position i.
+
+        Labels are -100 on the prompt, as ``DataCollatorForSeq2Seq`` and TRL expect. A dataset of
+        your own works as well, if its rows are the pool's problems in the pool's order.
+        """
+        items = self.selection.encoded.take(np.arange(len(self.selection.pool)))
+        rows = {
+            "input_ids": [item.ids.tolist() for item in items],
+            "labels": [[IGNORED] * item.start + item.ids[item.start :].tolist() for item in items],
+        }
+        return datasets.Dataset.from_dict(rows)
+
+    def attach(self, trainer: Any) -> None:
+        """Let ``trainer`` draw its examples from this selection.
+
+        Raises:
+            ConfigError: if its train dataset has other rows than the pool, or packs several
+                examples into one, or it runs on several processes.
+        """
+        rows, size = len(trainer.train_dataset), len(self.selection.pool)
+        if rows != size or getattr(trainer.args, "packing", False):
+            raise ConfigError(
+                f"train_dataset: expected the pool's {size} problems, one per row in the pool's "
+                f"order; received {rows} rows. Use selection.dataset(), without packing or filters."
+            )
+        if trainer.args.world_size > 1:
+            raise ConfigError(
+                "SelectionCallback runs in one process; received "
+                f"{trainer.args.world_size}. Use `activeselect train` with `devices` for several."
+            )
+        if self not in trainer.callback_handler.callbacks:
+            trainer.add_callback(self)
+        self._trainer = trainer
+        # the hook by which Trainer asks for its sampler; a subclass could override it as well
+        trainer._get_train_sampler = lambda *_, **__: self.selection.sampler
+
+    # --- hooks of transformers' Trainer ----------------------------------------------------------
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._trainer is None:
+            raise ConfigError("Call selection.attach(trainer) before trainer.train().")
+        if state.global_step:
+            self._load(_checkpoint(args, state))
+            if round(state.epoch, 6) >= self.selection.epoch + 1:
+                # saved by its step count after an epoch's last step, before the epoch's end
+                self.on_epoch_end(args, state, control)
+        self.selection.begin(self._trainer.model)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        epoch = round(state.epoch)
+        self._count(epoch - 1)
+        self.selection.end_epoch(self._trainer.model, epoch, self._note)
+        if self._logs:
+            self._trainer.log(self._logs)
+            self._logs = {}
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        target = _checkpoint(args, state) / STATE
+        temporary = target.with_suffix(".tmp")
+        torch.save(self.selection.state_dict(), temporary)
+        temporary.replace(target)
+
+    def _count(self, epoch: int) -> None:
+        """What the finished epoch trained on: the order is a function of the selection."""
+        sampler = self.selection.sampler
+        sampler.set_epoch(epoch)
+        drawn = np.fromiter(sampler, dtype=np.int64)
+        tokens = sum(len(item.ids) for item in self.selection.encoded.take(drawn))
+        self.selection.trained(drawn, tokens)
+
+    def _note(self, name: str, value: float, **_: Any) -> None:
+        self._logs[name] = float(value)
+
+    def _load(self, checkpoint: Path) -> None:
+        file = checkpoint / STATE
+        if not file.is_file():
+            raise StoreError(
+                f"{checkpoint} holds no state of the selection ({STATE}); resume from a "
+                "checkpoint that was saved with the same callback."
+            )
+        self.selection.load_state_dict(torch.load(file, weights_only=True))
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
