@@ -19,6 +19,9 @@ from activeselect.selection.strategy import Strategy
 
 ENTRY_POINT_GROUP = "activeselect.strategies"
 
+#: Strategies made of others; imported late, since they build their parts with this module.
+_COMPOSITIONS = "activeselect.selection.compose"
+
 #: A strategy in a config: a name, or a mapping with `name` (or `class_path`) and parameters.
 StrategySpec = str | Mapping[str, Any]
 
@@ -31,12 +34,12 @@ def strategies() -> dict[str, type[Strategy]]:
         StrategyError: if two strategies share a name, or an entry point is no Strategy.
     """
     package = importlib.import_module("activeselect.strategies")
+    files = pkgutil.iter_modules(package.__path__, package.__name__ + ".")
     found: dict[str, type[Strategy]] = {}
-    for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        module = importlib.import_module(info.name)
-        for cls in vars(module).values():
-            if _is_strategy(cls) and cls.__module__ == info.name:
-                _add(found, _checked(cls, f"{info.name}.{cls.__name__}"))
+    for name in [*(file.name for file in files), _COMPOSITIONS]:
+        for cls in vars(importlib.import_module(name)).values():
+            if _is_strategy(cls) and cls.__module__ == name:
+                _add(found, _checked(cls, f"{name}.{cls.__name__}"))
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         try:
             cls = entry.load()

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,9 @@ Check = Callable[[Callable[[], Strategy]], None]
 TARGETS = {
     str(size): {"a": size * 0.5, "b": size * 0.3, "c": size * 0.2, "x": 1.0} for size in range(101)
 }
+
+#: Requires prequential accuracy and probes for it.
+PROBER = f"{Path(__file__).with_name('prober.py')}:Prober"
 
 #: Strategy -> the parameters it is tested with; every parameter of a strategy has to occur.
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
@@ -57,6 +61,26 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"prototypes": 0.9},
     ],
     "less": [{}, {"reduce": "mean", "keep": 0.2}, {"targets": None}],
+    "filter": [
+        {"by": "dynamic", "then": "premem", "keep": 0.3},
+        {"by": {"name": "mixture", "parts": [{"share": 1.0, "strategy": "ifd"}]}, "then": "loss"},
+        {"by": "random", "then": {"class_path": PROBER}},
+        {"by": {"class_path": PROBER}, "then": "target-difficulty"},
+    ],
+    "mixture": [
+        {"parts": [{"share": 0.2, "strategy": "random"}, {"share": 0.8, "strategy": "premem"}]},
+        {
+            "parts": [
+                {"share": 0.3, "strategy": {"class_path": PROBER}},
+                {"share": 0.25, "strategy": "target-difficulty"},
+                {"share": 0.45, "strategy": {"class_path": PROBER}},
+            ]
+        },
+    ],
+    "schedule": [
+        {"steps": {0: "random", 2: "premem"}},
+        {"steps": {"0": {"class_path": PROBER}, "2": "target-difficulty"}, "unit": "stage"},
+    ],
 }
 CASES = [(name, parameters) for name, some in PARAMETERS.items() for parameters in some]
 

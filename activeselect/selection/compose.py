@@ -1,0 +1,233 @@
+"""Strategies made of strategies, from a config alone: filter, mixture, schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from activeselect.errors import StrategyError
+from activeselect.selection.parts import among, apportion, ask, probe
+from activeselect.selection.registry import StrategySpec, create
+from activeselect.selection.strategy import (
+    IntArray,
+    Selection,
+    SelectionContext,
+    Strategy,
+    draw,
+    expect_one_of,
+    expect_share,
+)
+
+
+class _Composition(Strategy):
+    """Needs what its parts need, and keeps their states."""
+
+    parts_: tuple[Strategy, ...]
+
+    def _adopt(self, specs: Mapping[str, StrategySpec | Strategy]) -> None:
+        """Build the parts; the keys say where in the config they stand."""
+        self.parts_ = tuple(self._build(where, spec) for where, spec in specs.items())
+        self.requires = tuple(dict.fromkeys(name for p in self.parts_ for name in p.requires))
+        references = {part.reference for part in self.parts_ if part.reference}
+        if len(references) > 1:
+            raise ValueError(f"parts share one reference model; received {sorted(references)}")
+        self.reference = next(iter(references), None)
+
+    def _build(self, where: str, spec: StrategySpec | Strategy) -> Strategy:
+        if not isinstance(spec, str | Mapping | Strategy):
+            raise ValueError(f"{where}: expected a strategy; received {spec!r}")
+        try:
+            return create(spec)
+        except StrategyError as error:
+            raise StrategyError(f"Strategy '{self.name}', {where}: {error}") from error
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts_]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        states = state.get("parts", [{}] * len(self.parts_))
+        for part, own in zip(self.parts_, states, strict=True):
+            part.load_state_dict(own)
+
+
+class Filter(_Composition):
+    """Filter, then rank: one strategy narrows the candidates, another chooses among them.
+
+    Prefers: what `then` prefers among the share of the candidates that `by` selects first.
+    Helps: to keep a strategy away from what it cannot tell apart, such as noise.
+    Hurts: where the filter drops what the other would have needed; a small `keep` leaves it no
+        choice.
+    Costs: what both cost; a signal that both require is measured once.
+    Source: filtering before ranking is common practice (CCNet, Deita: arXiv 2312.15685).
+
+    Args:
+        by: the strategy that filters; its weights are not used further.
+        then: the strategy that chooses among what is left.
+        keep: share of the candidates that pass, in (0, 1]; when acquiring at least the budget, when
+            reweighting at most what `by` itself selects.
+    """
+
+    name: ClassVar[str] = "filter"
+
+    def __init__(self, by: StrategySpec, then: StrategySpec, keep: float = 0.5) -> None:
+        expect_share(keep=keep)
+        self.by = by
+        self.then = then
+        self.keep = keep
+        self._adopt({"by": by, "then": then})
+
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        by, then = self.parts_
+        size = math.ceil(self.keep * len(context.candidates))
+        if not context.reweights:
+            size = max(size, min(budget, len(context.candidates)))
+        passed = ask(by, context, size, rng)
+        return ask(then, among(context, passed.index[passed.weight > 0]), budget, rng)
+
+    def probe(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """That of `then`, or else of `by`, unfiltered: what is measured first is not judged yet."""
+        by, then = self.parts_
+        return probe(then if "prequential" in then.requires else by, context, budget, rng)
+
+
+class Mixture(_Composition):
+    """Shares of the budget for several strategies, such as a share for exploration.
+
+    Prefers: what its parts prefer. When acquiring, they choose one after the other, each its share
+        of the budget from what is left; when reweighting, their weights are scaled to the shares
+        and added up.
+    Helps: to hedge: a share of `random` keeps every region in sight of the others.
+    Hurts: a share that is spent at random is not spent better.
+    Costs: what the parts cost; a signal that several require is measured once.
+    Source: exploration shares, as in Foster et al., arXiv 2502.12272.
+
+    Args:
+        parts: a list of ``{share: ..., strategy: ...}``; the shares add up to 1.
+    """
+
+    name: ClassVar[str] = "mixture"
+
+    def __init__(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        wanted = "a list of {share: ..., strategy: ...}"
+        if not isinstance(parts, Sequence) or isinstance(parts, str) or not parts:
+            raise ValueError(f"parts: expected {wanted}; received {parts!r}")
+        for part in parts:
+            if not isinstance(part, Mapping) or set(part) != {"share", "strategy"}:
+                raise ValueError(f"parts: expected {wanted}; one is {part!r}")
+            expect_share(share=part["share"])
+        self.parts = parts
+        self._shares = np.array([part["share"] for part in parts], dtype=float)
+        if not math.isclose(self._shares.sum(), 1.0, abs_tol=1e-6):
+            raise ValueError(f"parts: expected shares that add up to 1; received {self._shares}")
+        self._probed = [0] * len(parts)
+        self._adopt({f"parts[{i}]": part["strategy"] for i, part in enumerate(parts)})
+
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        if context.reweights:
+            return self._add_up(context, budget, rng)
+        probed, self._probed = np.array(self._probed), [0] * len(self.parts)
+        size = min(budget, len(context.candidates))
+        quotas = np.maximum(apportion(self._shares, size + int(probed.sum())) - probed, 0)
+        return self._in_turn(context, quotas, rng, "select")[0]
+
+    def probe(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """The probes of its parts, each out of its own share."""
+        quotas = apportion(self._shares, min(budget, len(context.candidates)))
+        probes, self._probed = self._in_turn(context, quotas, rng, "probe")
+        return probes
+
+    def _in_turn(
+        self, context: SelectionContext, quotas: IntArray, rng: np.random.Generator, what: str
+    ) -> tuple[Selection, list[int]]:
+        chosen = [context.candidates[:0]]
+        for part, quota in zip(self.parts_, quotas.tolist(), strict=True):
+            left = np.setdiff1d(context.candidates, np.concatenate(chosen))
+            turn = ask if what == "select" else probe
+            chosen.append(turn(part, among(context, left), quota, rng).index)
+        return Selection.of(np.concatenate(chosen)), [len(index) for index in chosen[1:]]
+
+    def _add_up(
+        self, context: SelectionContext, budget: int, rng: np.random.Generator
+    ) -> Selection:
+        weight = np.zeros(len(context.candidates))
+        order = np.argsort(context.candidates)
+        for share, part in zip(self._shares, self.parts_, strict=True):
+            got = ask(part, context, budget, rng)
+            where = order[np.searchsorted(context.candidates, got.index, sorter=order)]
+            largest = got.weight.max(initial=0.0)  # divided first, so that the sum is finite
+            if largest:
+                relative = got.weight / largest
+                weight[where] += share * relative / relative.sum()
+        return draw(context, weight, budget, rng)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "probed": self._probed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._probed = list(state.get("probed", [0] * len(self.parts)))
+
+
+class Schedule(_Composition):
+    """One strategy after the other in the course of a run.
+
+    Prefers: what the strategy of the moment prefers.
+    Helps: where scores mean nothing at first, or turn misleading later.
+    Hurts: with steps tuned on the data that they are judged on.
+    Costs: what its steps cost together: signals are measured from the first round on.
+    Source: curriculum schedules in general (Bengio et al., 2009).
+
+    Args:
+        steps: for a number of rounds trained, the strategy that selects from then on; begins at 0.
+        unit: ``round``, a scoring pass, or ``stage``, a train-set size of an acquiring run.
+    """
+
+    name: ClassVar[str] = "schedule"
+
+    def __init__(self, steps: Mapping[int, StrategySpec], unit: str = "round") -> None:
+        expect_one_of(("round", "stage"), unit=unit)
+        if not isinstance(steps, Mapping) or not all(str(key).isdigit() for key in steps):
+            raise ValueError(f"steps: expected a strategy per number of {unit}s; received {steps}")
+        self.steps = steps
+        self.unit = unit
+        ordered = sorted((int(key), spec) for key, spec in _once(steps.items()))
+        self._from = [number for number, _ in ordered]
+        if self._from[:1] != [0]:
+            raise ValueError(f"steps: expected a step 0 to begin with; received {self._from}")
+        self._stages = 0
+        self._adopt({f"steps[{number}]": spec for number, spec in ordered})
+
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        selection = ask(self._now(context), context, budget, rng)
+        self._stages += not context.reweights
+        return selection
+
+    def probe(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """That of the strategy of the moment."""
+        selection = probe(self._now(context), context, budget, rng)
+        self._stages += len(selection.index) == budget  # nothing is left to select
+        return selection
+
+    def _now(self, context: SelectionContext) -> Strategy:
+        done = context.round if self.unit == "round" else self._stages + 1
+        return self.parts_[sum(start <= done for start in self._from) - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "stages": self._stages}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._stages = int(state.get("stages", 0))
+
+
+def _once(items: Iterable[tuple[Any, StrategySpec]]) -> Iterable[tuple[Any, StrategySpec]]:
+    """The items, unless two keys are the same number (1 and "1")."""
+    seen: set[int] = set()
+    for key, spec in items:
+        if int(key) in seen:
+            raise ValueError(f"steps: expected each number once; received {key} twice")
+        seen.add(int(key))
+        yield key, spec
