@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from activeselect.study.figures import summarise
-from activeselect.study.verdicts import evidence_of, ratio_with_interval
+from activeselect.study.verdicts import AXES, evidence_of, range_text, ratio_with_interval
 
 Results = Mapping[str, Any]
 CURVE_COLUMNS = (
@@ -210,6 +210,68 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
             candidate = f"{slug(name)}-{number}"
         given[name] = candidate
     return given
+
+
+def whole_rows(results: Results, preset: str) -> list[dict[str, str]]:
+    """The whole-curve comparison of every strategy in detail, as text."""
+    gains = {row["strategy"]: row for row in rows_of(results, "gain", preset)}
+    lines = []
+    for row in rows_of(results, "efficiency", preset):
+        if row.get("budget") is not None:
+            continue
+        gain = gains.get(row["strategy"]) or {}
+        together = row.get("comparisons", 1) > 1 and row.get("joint_low") is not None
+        chance, effect = row.get("probability_of_improvement"), gain.get("effect_size")
+        lines.append(
+            {
+                "strategy": row["strategy"],
+                "evidence": evidence_of(row),
+                "ratio": ratio_with_interval(row),
+                "together": range_text(row["joint_low"], row["joint_high"]) if together else "",
+                "gain": _points(gain),
+                "effect": "" if effect is None else f"{effect:+.1f}",
+                "seeds": f"{gain['seeds_better']} of {gain['seeds']}"
+                if gain.get("seeds_better") is not None
+                else "",
+                "chance": "" if chance is None else _chance(chance),
+            }
+        )
+    return lines
+
+
+def _points(gain: Mapping[str, Any]) -> str:
+    if gain.get("gain") is None:
+        return ""
+    text = f"{100 * gain['gain']:+.1f}"
+    if gain.get("low") is None:
+        return text
+    return f"{text} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
+
+
+def _chance(value: float) -> str:
+    """A share of resampled studies; never said to be sure."""
+    return "> 99.9%" if value > 0.999 else "< 0.1%" if value < 0.001 else f"{value:.1%}"
+
+
+def bill_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The whole-curve ratio on every axis of cost that the runs recorded.
+
+    Returns:
+        ``axes`` (names in words) and ``lines`` (dicts ``strategy, cells``; a cell has ``ratio``
+        as text and ``evidence``), or None with fewer than two axes.
+    """
+    axes = [axis for axis in AXES if any(row["cost"] == axis for row in rows)]
+    if len(axes) < 2:
+        return None
+    lines = []
+    for name in dict.fromkeys(row["strategy"] for row in rows):
+        own = {row["cost"]: row for row in rows if row["strategy"] == name}
+        cells = [
+            {"ratio": ratio_with_interval(own[axis]), "evidence": evidence_of(own[axis])}
+            for axis in axes
+        ]
+        lines.append({"strategy": name, "cells": cells})
+    return {"axes": [AXES[axis][2] for axis in axes], "lines": lines}
 
 
 def share_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -29,7 +29,7 @@ TRUTH = {
 }
 SECONDS = {"random": (50.0, 0.0, 0.01, 4.0), "premem": (51.0, 19.0, 0.3, 4.0)}
 GROUPS = ["add", "subtract", "double", "ratio", "percent", "<i>trap</i>"]
-HOSTILE = "</script><script>alert('q')</script> tom has 3 < 5 apples & \"2\" pears ?"
+HOSTILE = "</script><script>alert('q')</script> tom has 3 < 5 apples & \"2\" pears \u2028 ?"
 
 
 def synthetic_results(seeds: int = 5, seed: int = 0) -> dict[str, Any]:
@@ -46,11 +46,8 @@ def synthetic_results(seeds: int = 5, seed: int = 0) -> dict[str, Any]:
         },
         "environment": {"python": "3.11.7", "torch": "2.13.0+cpu", "cpu": "2 cores", "commit": "-"},
         "presets": list(TRUTH),
-        **{
-            key: []
-            for key in ("curves", "efficiency", "targets", "oracle_share", "cost", "selection")
-        },
-        **{key: [] for key in ("examples", "verdicts")},
+        **{key: [] for key in ("curves", "efficiency", "targets", "gain", "oracle_share", "cost")},
+        **{key: [] for key in ("selection", "data_map", "bills", "examples", "verdicts")},
     }
     points: list[dict[str, Any]] = []
     for preset, truth in TRUTH.items():
@@ -59,9 +56,14 @@ def synthetic_results(seeds: int = 5, seed: int = 0) -> dict[str, Any]:
         analysis = analyse(curves, "random", oracle="oracle", rng=rng)
         results["efficiency"] += [{"preset": preset, **row} for row in analysis.efficiency]
         results["targets"] += [{"preset": preset, **row} for row in analysis.targets]
+        results["gain"] += [{"preset": preset, **row} for row in analysis.gain]
+        whole = [row for row in analysis.efficiency if row["budget"] is None]
+        for axis in ("unique_examples", "seconds"):
+            results["bills"] += [{"preset": preset, **row, "cost": axis} for row in whole]
         results["oracle_share"] += [{"preset": preset, **row} for row in analysis.oracle_share]
         results["verdicts"] += [f"{preset}: {sentence}" for sentence in analysis.verdicts]
         _add_cost_and_selection(results, preset, seeds, rng)
+        _add_data_map(results, preset, rng)
     results["forecast"] = {
         "protocol": "leave one run out",
         "r2": 0.81,
@@ -94,7 +96,8 @@ def _add_curves(
                 key = {"preset": preset, "strategy": name, "seed": seed, "budget": budget}
                 measured = {"test_accuracy": float(accuracy[seed, i]), "test_examples": 600}
                 counts = {"unique_examples": budget, "samples_seen": 8 * budget}
-                results["curves"].append(key | counts | measured)
+                bill = {"bill": {"unique_examples": budget, "seconds": 0.1 * budget}}
+                results["curves"].append(key | counts | measured | bill)
                 guess = float(accuracy[seed, i] + 0.025 * rng.standard_normal())
                 more = {"premem": guess, "forecast": guess, "low": guess - 0.04}
                 more |= {"high": guess + 0.04, "test_accuracy": measured["test_accuracy"]}
@@ -122,6 +125,15 @@ def _add_cost_and_selection(
                 results["selection"].append(key | {"budget": budget, "groups": groups})
 
 
+def _add_data_map(results: dict[str, Any], preset: str, rng: np.random.Generator) -> None:
+    for stage in range(len(BUDGETS)):
+        for group in GROUPS:
+            key = {"preset": preset, "strategy": "premem", "round": stage, "stage": stage}
+            score = min(1.0, 0.2 * (stage + 1) + float(rng.uniform(0, 0.2)))
+            rest = {"epoch": 2, "group": group, "scored": 20.5, "seeds": 5}
+            results["data_map"].append(key | rest | {"accuracy": score, "premem": score / 2})
+
+
 def _examples(rng: np.random.Generator) -> list[dict[str, Any]]:
     rows = []
     for i in range(24):
@@ -136,6 +148,10 @@ def _examples(rng: np.random.Generator) -> list[dict[str, Any]]:
                 "answer": str(i + 7),
                 "group": ("add", "percent", "ratio")[i % 3],
                 "premem": right / 4,
+                "history": [
+                    {"round": k, "stage": k, "epoch": 2, "accuracy": right / 4, "premem": 0.0}
+                    for k in range(2)
+                ],
                 "completions": [
                     f"now {i} + 7 = {i + 7 + (k >= right)} . so answer : {i + 7 + (k >= right)}"
                     for k in range(4)

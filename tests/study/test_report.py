@@ -107,7 +107,7 @@ def test_tags_nest_and_ids_are_unique(page: str) -> None:
 
 def test_dataset_text_is_escaped_everywhere(page: str) -> None:
     parsed = Page(page)
-    assert len(parsed.scripts) == 2  # the data and the filter: none from a question
+    assert len(parsed.scripts) == 4  # numbers, charts, plotly and ours: none from a question
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
     assert "<i>trap</i>" not in page
