@@ -230,6 +230,9 @@ class ScoringConfig:
         candidates: before an acquisition, score that many random candidates themselves (0: they
             are judged by the scored examples near them).
         entropy_share: share of the trace's tokens that the signal ``hes`` sums over.
+        gradient_dim: numbers that a projected gradient has.
+        gradient_modules: parts of names of the parameters that it is taken of; default: those of
+            the adapter (LoRA) where there is one, else all that are trained.
         batch_tokens: tokens per batch, padding included, in scoring and evaluation.
         keep_completions: completions stored per example (for reading; 0 = none).
     """
@@ -242,10 +245,13 @@ class ScoringConfig:
     limit: int | None = None
     candidates: int = 0
     entropy_share: float = 0.005
+    gradient_dim: int = 1024
+    gradient_modules: tuple[str, ...] = ()
     batch_tokens: int = 16_384
     keep_completions: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "gradient_modules", tuple(self.gradient_modules))
         _require(self.samples >= 1, "scoring.samples", "at least 1", self.samples)
         _require(self.temperature > 0, "scoring.temperature", "above 0", self.temperature)
         _require(0 < self.top_p <= 1, "scoring.top_p", "a share in (0, 1]", self.top_p)
@@ -258,6 +264,7 @@ class ScoringConfig:
         _require(
             0 < self.entropy_share <= 1, "scoring.entropy_share", "in (0, 1]", self.entropy_share
         )
+        _require(self.gradient_dim >= 1, "scoring.gradient_dim", "at least 1", self.gradient_dim)
         _require(self.batch_tokens >= 1, "scoring.batch_tokens", "at least 1", self.batch_tokens)
         _require(
             0 <= self.keep_completions <= self.samples,

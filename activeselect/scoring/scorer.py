@@ -18,6 +18,7 @@ from activeselect.data.prompts import Encoded
 from activeselect.errors import StrategyError
 from activeselect.scoring.forward import embed_questions, target_statistics, without_question
 from activeselect.scoring.generate import generate, longest_completion, stream_keys
+from activeselect.scoring.gradients import project_gradients
 from activeselect.scoring.signals import ONE_PASS
 
 IntArray = NDArray[np.int64]
@@ -218,6 +219,17 @@ class LiveScorer:
                 items,
                 batch_tokens=self.config.batch_tokens,
                 pad_token=pad_token_of(self.tokenizer),
+            )
+
+    def gradients(self, model: Any, items: Sequence[Encoded]) -> NDArray[np.float32]:
+        """Projected gradient of each trace's loss, float32 ``[B, P]``."""
+        with evaluating(model):
+            return project_gradients(
+                model,
+                items,
+                dim=self.config.gradient_dim,
+                seed=self.seed,
+                modules=self.config.gradient_modules,
             )
 
     @cached_property

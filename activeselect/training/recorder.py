@@ -111,17 +111,17 @@ class Recorder:
             self._store(scores, {"prequential": scores.correct.mean(axis=1)}, epoch)
             self._open = []
 
-    def embed(self, model: Any, index: IntArray) -> NDArray[np.float32]:
-        """Embedding of each example, float32 ``[N, D]``; NaN for those not in ``index``."""
+    def vectors(self, signal: str, model: Any, index: IntArray) -> NDArray[np.float32]:
+        """``embedding`` or ``gradient`` of examples, float32 ``[N, D]``; NaN for all others."""
         started = time.perf_counter()
-        rows = [
-            self.scorer.embed(model, self.encode(index[start : start + _CHUNK]))
-            for start in range(0, len(index), _CHUNK)
-        ]
-        width = rows[0].shape[1] if rows else 0
-        vectors = np.full((len(self.pool), width), np.nan, dtype=np.float32)
-        for start, part in zip(range(0, len(index), _CHUNK), rows, strict=True):
-            vectors[index[start : start + _CHUNK]] = part
+        measure = {"embedding": self.scorer.embed, "gradient": self.scorer.gradients}[signal]
+        vectors = np.full((len(self.pool), 0), np.nan, dtype=np.float32)
+        for start in range(0, len(index), _CHUNK):
+            some = index[start : start + _CHUNK]
+            rows = measure(model, self.encode(some))
+            if not start:
+                vectors = np.full((len(self.pool), rows.shape[1]), np.nan, dtype=np.float32)
+            vectors[some] = rows
         self.cost.score_s += time.perf_counter() - started
         return vectors
 

@@ -328,10 +328,10 @@ class ActiveSelection(lightning.Callback):
 
     def _context(self, model: Any, train: IntArray, candidates: IntArray) -> SelectionContext:
         looked_at = np.union1d(train, candidates)
-        vectors = {}
-        if "embedding" in self.what:
-            embedding = self.recorder.embed(model, looked_at)
-            vectors["embedding"] = lambda: embedding
+        vectors = {
+            name: self.recorder.vectors(name, model, looked_at)
+            for name in sorted(VECTORS & self.what)
+        }
         return SelectionContext(
             round=self.round,
             candidates=candidates,
@@ -340,7 +340,7 @@ class ActiveSelection(lightning.Callback):
             groups=self.pool.groups,
             group_names=self.pool.group_names,
             signals={name: partial(self._history_of, name) for name in self._known_signals()},
-            vector_signals=vectors,
+            vector_signals={name: partial(np.asarray, rows) for name, rows in vectors.items()},
             near=neighbourhood_of(self.pool, train, candidates),
         )
 
