@@ -10,7 +10,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_one_of,
     expect_share,
 )
@@ -30,7 +30,8 @@ class Cartography(Strategy):
 
     Args:
         region: ``ambiguous``, ``hard`` or ``easy``.
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
     """
 
     name: ClassVar[str] = "cartography"
@@ -47,10 +48,10 @@ class Cartography(Strategy):
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         signal, favoured = _REGIONS[self.region]
-        score = context.scores(signal)
+        value = context.latest(signal)
         if favoured == "low":
-            score = -score
-        return draw_top(context, score, budget, rng, keep=self.keep)
+            value = -value
+        return draw_best(context, value, budget, rng, keep=self.keep)
 
 
 #: Region -> the signal that shows it, and which values.

@@ -10,7 +10,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_one_of,
     expect_share,
     ranks,
@@ -29,7 +29,8 @@ class Difficulty(Strategy):
     Args:
         by: ``difficulty`` (the column) or ``length`` (tokens of the trace).
         direction: ``hard``, ``easy`` or ``middle``.
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
     """
 
     name: ClassVar[str] = "difficulty"
@@ -47,7 +48,7 @@ class Difficulty(Strategy):
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         place = ranks(context.latest(self.by))
         score = {"hard": place, "easy": -place, "middle": -abs(place - 0.5)}[self.direction]
-        return draw_top(context, context.carry(score), budget, rng, keep=self.keep)
+        return draw_best(context, score, budget, rng, keep=self.keep)
 
 
 _FAVOURED = {"hard": "high", "easy": "low", "middle": "middle"}

@@ -10,7 +10,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_share,
     ranks,
 )
@@ -29,7 +29,8 @@ class EL2N(Strategy):
     Source: Paul et al., Deep Learning on a Data Diet, arXiv 2107.07075.
 
     Args:
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
         skip: share of the candidates left out above them, in [0, 1); against noise.
     """
 
@@ -45,6 +46,6 @@ class EL2N(Strategy):
         self.favours = {} if skip else {"el2n": "high"}
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
-        score = context.scores("el2n")
-        too_high = ranks(score) > 1 - self.skip
-        return draw_top(context, np.where(too_high, np.nan, score), budget, rng, keep=self.keep)
+        value = context.latest("el2n")
+        too_high = ranks(value) > 1 - self.skip
+        return draw_best(context, np.where(too_high, -1.0, value), budget, rng, keep=self.keep)

@@ -12,7 +12,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_one_of,
     expect_share,
 )
@@ -31,7 +31,8 @@ class Forgetting(Strategy):
     Source: Toneva et al., arXiv 1812.05159.
 
     Args:
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
         unlearned: where examples that were never right come: ``first`` or ``last``.
     """
 
@@ -52,4 +53,4 @@ class Forgetting(Strategy):
         most = np.nanmax(count, initial=0.0) + 1
         unlearned = most if self.unlearned == "first" else -1.0
         count = np.where(learned | np.isnan(count), count, unlearned)
-        return draw_top(context, context.carry(count), budget, rng, keep=self.keep)
+        return draw_best(context, count, budget, rng, keep=self.keep)

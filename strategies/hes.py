@@ -12,7 +12,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_share,
 )
 
@@ -31,7 +31,8 @@ class HighEntropySum(Strategy):
     Source: Li et al., Unified Data Selection for LLM Reasoning, arXiv 2605.22389.
 
     Args:
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
     """
 
     name: ClassVar[str] = "hes"
@@ -44,4 +45,4 @@ class HighEntropySum(Strategy):
         self.keep = keep
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
-        return draw_top(context, context.scores("hes"), budget, rng, keep=self.keep)
+        return draw_best(context, context.latest("hes"), budget, rng, keep=self.keep)

@@ -12,7 +12,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_share,
 )
 
@@ -30,7 +30,8 @@ class InstructionFollowingDifficulty(Strategy):
     Source: Li et al., From Quantity to Quality, arXiv 2308.12032.
 
     Args:
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
     """
 
     name: ClassVar[str] = "ifd"
@@ -43,6 +44,6 @@ class InstructionFollowingDifficulty(Strategy):
         self.keep = keep
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
-        ratio = context.scores("ifd")
-        aligned = np.where(ratio < 1, ratio, np.nan)
-        return draw_top(context, aligned, budget, rng, keep=self.keep)
+        ratio = context.latest("ifd")
+        aligned = np.where(ratio >= 1, -1.0, ratio)
+        return draw_best(context, aligned, budget, rng, keep=self.keep)

@@ -10,7 +10,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_one_of,
     expect_share,
     ranks,
@@ -30,7 +30,8 @@ class Perplexity(Strategy):
 
     Args:
         band: ``low``, ``middle`` or ``high``.
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
         reference: path or hub id of the model that judges; None = the model in training.
     """
 
@@ -51,4 +52,4 @@ class Perplexity(Strategy):
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         place = ranks(context.latest(self.requires[0]))  # perplexity is exp(mean NLL): same ranks
         score = {"low": -place, "middle": -abs(place - 0.5), "high": place}[self.band]
-        return draw_top(context, context.carry(score), budget, rng, keep=self.keep)
+        return draw_best(context, score, budget, rng, keep=self.keep)

@@ -12,7 +12,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_share,
 )
 
@@ -32,7 +32,8 @@ class RhoLoss(Strategy):
 
     Args:
         reference: path or hub id of the reference model.
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
     """
 
     name: ClassVar[str] = "rho-loss"
@@ -52,4 +53,4 @@ class RhoLoss(Strategy):
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         reducible = context.latest("loss") - context.latest("reference_loss")
-        return draw_top(context, context.carry(reducible), budget, rng, keep=self.keep)
+        return draw_best(context, reducible, budget, rng, keep=self.keep)

@@ -10,7 +10,7 @@ from activeselect.selection.strategy import (
     Selection,
     SelectionContext,
     Strategy,
-    draw_top,
+    draw_best,
     expect_one_of,
     expect_positive,
     expect_share,
@@ -40,7 +40,8 @@ class TargetDifficulty(Strategy):
         goal: mean accuracy at which the target stays, in [0, 1].
         step: largest move of the target, at least 0.
         sensitivity: how sharply it answers to the distance from the goal, at least 0.
-        keep: share of the train set that a reweighting run goes on with, in (0, 1].
+        keep: share of the train set that counts as the best, in (0, 1]: a reweighting run goes on
+            with it, an acquiring one looks for more like it.
     """
 
     name: ClassVar[str] = "target-difficulty"
@@ -73,7 +74,7 @@ class TargetDifficulty(Strategy):
             self.target = float(min(max(self.target + move, 0.0), 1.0))
         hard = 1 - accuracy if self.by == "accuracy" else ranks(context.latest(self.by))
         near = -abs(hard - self.target)
-        return draw_top(context, context.carry(near), budget, rng, keep=self.keep)
+        return draw_best(context, near, budget, rng, keep=self.keep)
 
     def state_dict(self) -> dict[str, float]:
         return {"target": self.target}

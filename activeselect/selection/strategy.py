@@ -311,12 +311,47 @@ def draw_top(
         At most ``budget`` candidates, each of weight 1.
     """
     size = min(budget, len(score))
-    if context.reweights and len(score):
-        size = min(size, max(1, math.ceil(keep * len(score))))
+    if context.reweights:
+        size = min(size, math.ceil(keep * len(score)))
+    return Selection.of(context.candidates[np.sort(_highest(score, size, rng))])
+
+
+def draw_best(
+    context: SelectionContext,
+    value: FloatArray,
+    budget: int,
+    rng: np.random.Generator,
+    *,
+    keep: float = 0.5,
+) -> Selection:
+    """Finish a strategy that ranks scored examples: the best of them, or new ones near the best.
+
+    Candidates that have values of their own are ranked (:func:`draw_top`). Where none has, they
+    would all look like the mean of their neighbourhood, and the whole budget would go to a single
+    one; so the best ``keep`` of the train set are marked, and candidates are drawn in proportion
+    to how much of what is near them is marked.
+
+    Args:
+        value: worth of examples, float64 ``[N]``; NaN where nothing is known.
+        keep: share of the examples that count as the best, in (0, 1].
+
+    Returns:
+        At most ``budget`` candidates.
+    """
+    if context.reweights or not np.isnan(value[context.candidates]).all():
+        return draw_top(context, context.carry(value), budget, rng, keep=keep)
+    known = context.train[~np.isnan(value[context.train])]
+    marked = np.full(len(value), np.nan)
+    marked[known] = 0.0
+    marked[known[_highest(value[known], math.ceil(keep * len(known)), rng)]] = 1.0
+    return draw(context, context.carry(marked), budget, rng)
+
+
+def _highest(score: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
+    """Positions of the ``size`` highest scores, ties at random, NaN last."""
     worth = np.where(np.isnan(score), -np.inf, score)
     shuffled = rng.permutation(len(worth))
-    if size < len(worth):
-        shuffled = (
-            shuffled[np.argpartition(-worth[shuffled], size - 1)[:size]] if size else shuffled[:0]
-        )
-    return Selection.of(context.candidates[np.sort(shuffled)])
+    if size == 0 or size >= len(worth):
+        return shuffled[:size]
+    highest: IntArray = shuffled[np.argpartition(-worth[shuffled], size - 1)[:size]]
+    return highest

@@ -20,6 +20,7 @@ from activeselect.selection.strategy import (
     SelectionContext,
     Strategy,
     choose,
+    draw_best,
     weighted_choice,
 )
 
@@ -317,3 +318,26 @@ def test_a_state_that_nobody_loads_is_no_silent_loss() -> None:
     strategy.load_state_dict(strategy.state_dict())
     with pytest.raises(StrategyError, match="'plain' has a state but no load_state_dict"):
         strategy.load_state_dict({"seen": 3})
+
+
+def test_the_best_are_sought_in_proportion_to_how_many_of_them_are_near() -> None:
+    """Six of eight good examples in group 0, two in group 1; group 1 must get its quarter."""
+    groups = np.array([0] * 8 + [1] * 8 + [0] * 1000 + [1] * 1000, np.int32)
+    value = np.full(len(groups), np.nan)
+    value[:6], value[6:8] = 2.0, 0.0
+    value[8:10], value[10:16] = 1.5, 0.0
+    train, candidates = np.arange(16), np.arange(16, len(groups))
+    context = SelectionContext(
+        round=1,
+        candidates=candidates,
+        train=train,
+        times_seen=np.zeros(len(groups), np.int64),
+        groups=groups,
+        near=GroupNeighbourhood(groups, train, candidates),
+    )
+    chosen = draw_best(context, value, 400, np.random.default_rng(0), keep=0.5)
+    share = float((groups[chosen.index] == 1).mean())
+    assert abs(share - 0.25) < 4 * (0.25 * 0.75 / 400) ** 0.5
+    value[16] = 0.1  # a candidate with a value of its own: then candidates are ranked
+    best = draw_best(context, value, 1, np.random.default_rng(0), keep=0.5)
+    assert groups[best.index[0]] == 0
