@@ -33,6 +33,10 @@ class StoreError(ActiveSelectError):
     """A run folder or score store belongs to something else, or is damaged."""
 
 
+class TrainingError(ActiveSelectError):
+    """Training cannot go on; what was finished before is kept."""
+
+
 class StudyError(ActiveSelectError):
     """Runs of a study failed; what finished is kept, and the same command tries the rest again."""
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from activeselect.data.prompts import IGNORED, Encoded, batches_by_tokens, collate
+from activeselect.scoring.memory import run_batches
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -52,7 +53,8 @@ def target_statistics(
     """
     found = {name: np.zeros(len(items)) for name in want}
     compute = {name: _STATISTICS[name] for name in want - {"hes"}}
-    for rows in batches_by_tokens([len(item.ids) for item in items], batch_tokens):
+
+    def measure(rows: IntArray) -> None:
         batch = collate([items[i] for i in rows], pad_token)
         batch = {name: value.to(model.device) for name, value in batch.items()}
         with _output_layer_input(model, "grand" in want) as hidden:
@@ -73,6 +75,9 @@ def target_statistics(
             if "hes" in want:
                 count = max(1, math.ceil(entropy_share * len(token.labels)))
                 found["hes"][row] = float(token.entropy.topk(count).values.sum())
+
+    lengths = [len(item.ids) for item in items]
+    run_batches(batches_by_tokens(lengths, batch_tokens), lengths, measure)
     return found
 
 
@@ -153,15 +158,18 @@ def embed_questions(
 ) -> NDArray[np.float32]:
     """Mean over the prompt's tokens of the last hidden state, float32 ``[B, D]``."""
     rows_of = [Encoded(item.index, item.prompt, item.start) for item in items]
-    found: NDArray[np.float32] | None = None
-    for rows in batches_by_tokens([item.start for item in items], batch_tokens):
+    found: dict[int, NDArray[np.float32]] = {}
+
+    def measure(rows: IntArray) -> None:
         batch = collate([rows_of[i] for i in rows], pad_token)
         mask = batch["attention_mask"].to(model.device)
         hidden = model.get_decoder()(
             input_ids=batch["input_ids"].to(model.device), attention_mask=mask
         ).last_hidden_state.float()
         mean = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-        if found is None:
-            found = np.zeros((len(items), mean.shape[1]), dtype=np.float32)
-        found[rows] = mean.cpu().numpy()
-    return np.zeros((0, 0), np.float32) if found is None else found
+        found.update(zip(rows.tolist(), mean.cpu().numpy(), strict=True))
+
+    lengths = [item.start for item in items]
+    run_batches(batches_by_tokens(lengths, batch_tokens), lengths, measure)
+    vectors = [found[i] for i in range(len(items))]
+    return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)

@@ -24,6 +24,7 @@ from activeselect.scoring.families import (
     reads_padding,
     rereads_after,
 )
+from activeselect.scoring.memory import run_batches
 
 IntArray = NDArray[np.int64]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -95,7 +96,8 @@ def generate(
     together = cached and not crosses and reads_padding(model.config)
     kinds = None if together else [len(prompt) for prompt in prompts]
     out: list[list[list[int]]] = [[] for _ in prompts]
-    for batch in batches_by_tokens(lengths, batch_tokens, kinds):
+
+    def complete(batch: IntArray) -> None:
         done = _generate_batch(
             _Reader(model, *_left_padded([prompts[i] for i in batch], pad_token), cached, rereads),
             keys[batch],
@@ -106,6 +108,8 @@ def generate(
         )
         for row, i in enumerate(batch):
             out[i] = done[row * samples : (row + 1) * samples]
+
+    run_batches(batches_by_tokens(lengths, batch_tokens, kinds), lengths, complete)
     return out
 
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
-from activeselect.errors import ActiveSelectError, ModelError
+from activeselect.errors import ActiveSelectError, ModelError, TrainingError
 from activeselect.training.adapt import base_of, with_saved_adapters
 from activeselect.training.loss import target_loss
 
@@ -63,6 +63,8 @@ class ReasoningModule(lightning.LightningModule):
             self._target_tokens += int(tokens)
             mean = total / tokens
             loss = total * self.recipe.accumulate  # Lightning divides by that
+        if not torch.isfinite(loss):  # before the step, so that no weight takes it over
+            raise TrainingError(self._diverged(loss.item(), batch["index"].tolist()))
         self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=len(batch["index"]))
         return loss
 
@@ -84,6 +86,20 @@ class ReasoningModule(lightning.LightningModule):
         frozen = {name for name, weight in weights if not weight.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name not in frozen}
+
+    def _diverged(self, loss: float, examples: list[int]) -> str:
+        step, rate = self.global_step, self.recipe.learning_rate * self._rate(self.global_step)
+        remedy = (
+            f"Lower recipe.learning_rate ({self.recipe.learning_rate:g}), set recipe.clip, or use "
+            "recipe.precision=32-true or bf16-mixed"
+            if step
+            else "Check the starting model, whose weights may not be finite, and recipe.precision"
+        )
+        return (
+            f"The training loss is {loss} at step {step} of {self.total_steps} (learning rate now "
+            f"{rate:g}, examples {', '.join(map(str, examples[:8]))}); expected a finite number. "
+            f"{remedy}, and use a new folder; the rounds before are kept in this one."
+        )
 
     def configure_optimizers(self) -> Any:
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]

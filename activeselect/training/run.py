@@ -17,7 +17,7 @@ from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.prompts import Encoded, encode
 from activeselect.environment import environment
 from activeselect.errors import ConfigError
-from activeselect.files import read_json, write_json
+from activeselect.files import explained, read_json, write_json
 from activeselect.scoring.families import context_length
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
@@ -126,7 +126,7 @@ class ActiveRun:
         folder = RunFolder(out, self.config)
         if folder.file("result.json").exists():
             return _result(folder)
-        with folder.locked():
+        with folder.locked(), explained(folder.path):
             return self._run(folder, progress, progress_bar, tensorboard)
 
     def _run(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
+from activeselect.files import replacing, sync
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.adapt import merged
@@ -175,9 +176,8 @@ class Stage:
         self.active.cost.eval_s += time.perf_counter() - started
         table = pa.table({"index": np.arange(len(correct)), "correct": correct})
         target = self.folder.predictions(self.number)
-        target.parent.mkdir(exist_ok=True)
-        pq.write_table(table, target.with_suffix(".tmp"))
-        target.with_suffix(".tmp").replace(target)
+        with replacing(target) as temporary:
+            pq.write_table(table, temporary)
         return float(correct.mean())
 
     def _curve_entry(self, accuracy: float | None) -> dict[str, Any]:
@@ -226,7 +226,9 @@ class _Checkpoint(lightning.Callback):
         temporary = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
+            sync(temporary)
             temporary.replace(self.path)
+            sync(self.path.parent)
 
 
 class _Report(lightning.Callback):

@@ -1,0 +1,73 @@
+"""Going on with smaller batches where memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from activeselect.errors import ModelError
+
+IntArray = NDArray[np.int64]
+
+_log = logging.getLogger(__name__)
+_SIGNS = ("out of memory", "can't allocate memory")
+
+
+def run_batches(
+    batches: Sequence[IntArray], lengths: Sequence[int], compute: Callable[[IntArray], None]
+) -> None:
+    """Compute batch by batch; one that memory is too small for is halved, and so are larger ones.
+
+    Args:
+        batches: rows of each batch.
+        lengths: tokens of each row, for the size of a batch with its padding.
+        compute: measures some rows and keeps what it finds; it may be asked for a row again.
+
+    Raises:
+        ModelError: if memory is too small for a single row.
+    """
+    waiting = list(reversed(batches))
+    most = float("inf")  # padded tokens that memory was not too small for
+    while waiting:
+        rows = waiting.pop()
+        size = len(rows) * max(lengths[i] for i in rows)
+        if (size > most and len(rows) > 1) or _overflows(compute, rows):
+            if len(rows) == 1:
+                raise ModelError(
+                    f"Memory is too small for a single text of {size} tokens; lower "
+                    "scoring.max_new_tokens, scoring.samples or recipe.max_length, or use a "
+                    "smaller model."
+                )
+            if size <= most:
+                if most == float("inf"):
+                    _log.warning(
+                        f"Memory is too small for a batch of {size} tokens; scoring goes on with "
+                        "halves. Set scoring.batch_tokens lower to save the failed attempts."
+                    )
+                most = size / 2
+            waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+
+
+def _overflows(compute: Callable[[IntArray], None], rows: IntArray) -> bool:
+    """Compute, and say whether memory ran out; what the attempt held is free again."""
+    try:
+        compute(rows)
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+    else:
+        return False
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or in the machine."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
