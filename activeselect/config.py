@@ -21,6 +21,7 @@ SKILLS_PREFIX = "skills:"
 Config = TypeVar("Config")
 
 MODES = ("acquire", "reweight")
+NEAR = ("auto", "group", "text", "embedding")
 #: What a budget may be counted in.
 AXES = ("unique_examples", "samples_seen", "tokens_trained", "tokens_total", "seconds")
 SCHEDULES = ("linear", "cosine", "constant")
@@ -288,6 +289,11 @@ class RoundsConfig:
             model memorizes answers before wording, which the threshold on the likelihood cannot
             see; what it answers in the first epochs is then the better measure, and cheaper.
         restart: start every stage from the base model (as the paper does), or continue.
+        near: what a candidate is judged by that was never scored itself: the scored examples of
+            its ``group``, or those of the most similar ``text`` or ``embedding``; ``auto``: by
+            group where the pool has groups, else by text.
+        regions: replace the pool's groups by that many clusters of its questions, for strategies
+            that think in groups.
     """
 
     mode: str = "acquire"
@@ -295,9 +301,15 @@ class RoundsConfig:
     score_every: int = 1
     score_until: int | None = None
     restart: bool = True
+    near: str = "auto"
+    regions: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "budgets", tuple(self.budgets))
+        _require(self.near in NEAR, "rounds.near", f"one of {NEAR}", self.near)
+        _require(
+            self.regions is None or self.regions >= 2, "rounds.regions", "at least 2", self.regions
+        )
         _require(self.mode in MODES, "rounds.mode", f"one of {MODES}", self.mode)
         _require(self.score_every >= 1, "rounds.score_every", "at least 1 epoch", self.score_every)
         _require(

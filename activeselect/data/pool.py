@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from activeselect.errors import DataError
 
 _ROWS_AT_ONCE = 1000
+#: Names of the groups, and the group of every problem as a position in them, int32 ``[N]``.
+Grouping = tuple[tuple[str, ...], NDArray[np.int32]]
 COLUMNS = ("id", "question", "trace", "answer", "group")
 
 
@@ -39,6 +41,7 @@ class Pool:
         dataset: a ``datasets.Dataset`` with exactly the columns ``id, question, trace, answer,
             group`` (see :data:`COLUMNS`); rows are valid by construction.
         checker: name of the answer checker that fits the data (``activeselect.data.answers``).
+        grouping: groups to use instead of the column's (see :meth:`grouped`).
 
     Example:
         >>> problems = [Problem(0, "1 + 1 ?", "so 1 + 1 = 2", "2")]
@@ -47,7 +50,9 @@ class Pool:
         (1, '2', ('',))
     """
 
-    def __init__(self, dataset: datasets.Dataset, *, checker: str) -> None:
+    def __init__(
+        self, dataset: datasets.Dataset, *, checker: str, grouping: Grouping | None = None
+    ) -> None:
         missing = [name for name in COLUMNS if name not in dataset.column_names]
         if missing:
             raise DataError(
@@ -55,6 +60,7 @@ class Pool:
             )
         self.dataset = dataset.select_columns(list(COLUMNS))
         self.checker = checker
+        self._given = grouping
 
     @classmethod
     def from_problems(cls, problems: Iterable[Problem], *, checker: str) -> Pool:
@@ -83,7 +89,18 @@ class Pool:
         ]
 
     def subset(self, index: Sequence[int] | NDArray[np.int64]) -> Pool:
-        return Pool(self.dataset.select([int(i) for i in index]), checker=self.checker)
+        rows = [int(i) for i in index]
+        given = self._given and (self._given[0], self._given[1][rows])
+        return Pool(self.dataset.select(rows), checker=self.checker, grouping=given)
+
+    def grouped(self, names: tuple[str, ...], codes: NDArray[np.int32]) -> Pool:
+        """The same problems in other groups; the content, and so the fingerprint, is the same.
+
+        Args:
+            names: of the groups.
+            codes: group of every problem as a position in ``names``, int32 ``[N]``.
+        """
+        return Pool(self.dataset, checker=self.checker, grouping=(names, codes))
 
     @cached_property
     def group_names(self) -> tuple[str, ...]:
@@ -96,7 +113,9 @@ class Pool:
         return self._grouping[1]
 
     @cached_property
-    def _grouping(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    def _grouping(self) -> Grouping:
+        if self._given is not None:
+            return self._given
         column = self.dataset.with_format("arrow")[:]["group"].combine_chunks().to_numpy(False)
         names, code = np.unique(column.astype(str), return_inverse=True)
         return tuple(names.tolist()), code.astype(np.int32)

@@ -30,7 +30,7 @@ from activeselect.scoring.store import ScoreStore
 from activeselect.selection.acquire import neighbourhood_of
 from activeselect.selection.registry import StrategySpec, create
 from activeselect.selection.sampler import ActiveSampler
-from activeselect.selection.strategy import Selection, SelectionContext, Strategy
+from activeselect.selection.strategy import Neighbourhood, Selection, SelectionContext, Strategy
 from activeselect.training.history import Cost, Forecast, Forecaster, History
 from activeselect.training.recorder import Recorder
 
@@ -60,6 +60,7 @@ class ActiveSelection(lightning.Callback):
         score_until: last epoch that is scored; default: all.
         reselect: whether to reweight the train set after each round; without it the callback only
             measures (the run acquires between fits).
+        near: what candidates that were never scored are judged by (``rounds.near``).
         measure: further signals to measure for the record.
         store: where scores are appended; None keeps them in memory only.
         seed: of sampling order, completions and selection.
@@ -82,6 +83,7 @@ class ActiveSelection(lightning.Callback):
         score_every: int = 1,
         score_until: int | None = None,
         reselect: bool = True,
+        near: str = "auto",
         measure: tuple[str, ...] = (),
         store: ScoreStore | None = None,
         seed: int = 0,
@@ -103,7 +105,9 @@ class ActiveSelection(lightning.Callback):
         self.reselect = reselect
         self.seed = seed
         self.stage = stage
-        self.what = measurements([*self.strategy.requires, *measure])
+        self.near = near
+        between = ("embedding",) if near == "embedding" and not reselect else ()
+        self.what = measurements([*self.strategy.requires, *measure, *between])
         self.times_seen = np.zeros(len(pool), dtype=np.int64)
         self.epoch = 0
         self.encoded = EncodedSet(encode(pool, self.train, tokenizer, self.prompt))
@@ -341,8 +345,14 @@ class ActiveSelection(lightning.Callback):
             group_names=self.pool.group_names,
             signals={name: partial(self._history_of, name) for name in self._known_signals()},
             vector_signals={name: partial(np.asarray, rows) for name, rows in vectors.items()},
-            near=neighbourhood_of(self.pool, train, candidates),
+            near=self._neighbourhood(train, candidates, vectors.get("embedding")),
         )
+
+    def _neighbourhood(
+        self, train: IntArray, candidates: IntArray, embedding: NDArray[np.float32] | None
+    ) -> Neighbourhood:
+        near = "auto" if self.reselect else self.near  # reweighting carries nothing over
+        return neighbourhood_of(self.pool, train, candidates, near=near, embedding=embedding)
 
     def _known_signals(self) -> list[str]:
         """Those that all measurements are made for, and the fixed ones."""

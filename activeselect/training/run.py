@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from activeselect.config import RunConfig, config_hash, settings_of_scores, to_plain
 from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.prompts import Encoded, encode
+from activeselect.data.regions import with_regions
 from activeselect.environment import environment
 from activeselect.errors import ConfigError
 from activeselect.files import explained, read_json, write_json
@@ -86,6 +87,9 @@ class ActiveRun:
             max_length=self._max_length(),
             on_bad_row=config.data.on_bad_row,
         )
+        if config.rounds.regions is not None:
+            pool = with_regions(self.data.pool, config.rounds.regions)
+            self.data = replace(self.data, pool=pool)
         self.budgets = self._budgets(len(self.data.pool))
         self.total = sum(self.budgets) * config.recipe.epochs
 

@@ -68,6 +68,7 @@ class Stage:
             score_every=self.config.rounds.score_every,
             score_until=self.config.rounds.score_until,
             reselect=self.config.rounds.mode == "reweight",
+            near=self.config.rounds.near,
             measure=self.config.measure,
             store=store,
             seed=self.config.seed,

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeselect.data.pool import Pool, Problem
-from activeselect.selection.acquire import GroupNeighbourhood, TextNeighbourhood, neighbourhood_of
+from activeselect.errors import ConfigError
+from activeselect.selection import acquire
+from activeselect.selection.acquire import (
+    EmbeddingNeighbourhood,
+    GroupNeighbourhood,
+    TextNeighbourhood,
+    neighbourhood_of,
+)
 
 
 def pool_of(questions: list[str], groups: list[str] | None = None) -> Pool:
@@ -134,3 +141,92 @@ def test_text_averages_over_the_similar_questions_that_are_known() -> None:
     near = TextNeighbourhood(pool, np.arange(3), np.array([5, 20]), neighbours=3)
     assert near.average(value) == pytest.approx([0.2, 0.8])
     assert np.isnan(near.average(np.full(24, np.nan))).all()
+
+
+# --- embeddings --------------------------------------------------------------------------------
+
+
+def nearest_mean(vectors: np.ndarray, value: np.ndarray, of: int, k: int) -> float:
+    """Mean value of the k known examples of the highest cosine, by sorting."""
+    known = [i for i in range(len(value)) if not np.isnan(value[i])]
+
+    def cosine(i: int) -> float:
+        a, b = vectors[i].astype(float), vectors[of].astype(float)
+        return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+    return float(np.mean([value[i] for i in sorted(known, key=cosine)[-k:]]))
+
+
+def test_embeddings_carry_the_scores_of_the_nearest() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(60, 5)).astype(np.float32)
+    train, candidates = np.arange(20), np.arange(20, 60)
+    value = np.full(60, np.nan)
+    value[:25] = rng.random(25)  # some candidates were scored themselves
+    near = EmbeddingNeighbourhood(vectors, train, candidates, neighbours=4)
+    wanted = [nearest_mean(vectors, value, i, 4) for i in candidates]
+    np.testing.assert_allclose(near.average(value), wanted)
+    carried = near.spread(np.eye(20)[7])
+    assert carried.sum() == pytest.approx(1.0)
+    cosine = vectors[candidates] @ vectors[7] / np.linalg.norm(vectors[candidates], axis=1)
+    assert set(np.flatnonzero(carried)) == set(np.argsort(cosine)[-4:])
+    assert np.isnan(near.average(np.full(60, np.nan))).all()
+
+
+def test_an_approximate_search_finds_most_of_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    middles = rng.normal(size=(50, 16))
+    vectors = (middles[rng.integers(0, 50, 5000)] + 0.5 * rng.normal(size=(5000, 16))).astype("f4")
+    rows, k = acquire.unit(vectors), 8
+    exact = acquire._exact(rows[:4000], rows[4000:], k)
+    found = acquire._approximate(rows[:4000], rows[4000:], k)
+    recall = np.mean([len(set(a) & set(b)) / k for a, b in zip(exact, found, strict=True)])
+    assert recall > 0.95
+    again = acquire._approximate(rows[:4000], rows[4000:], k)
+    np.testing.assert_array_equal(found, again)
+    monkeypatch.setattr(acquire, "EXACT", 10)
+    value = np.where(np.arange(5000) < 4000, vectors[:, 0].astype(float), np.nan)
+    near = EmbeddingNeighbourhood(vectors, np.arange(4000), np.arange(4000, 5000))
+    assert np.corrcoef(near.average(value), vectors[4000:, 0])[0, 1] > 0.7
+
+
+def test_a_sparse_cell_never_points_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(acquire, "_PROBES", 1)
+    rng = np.random.default_rng(0)
+    rows = acquire.unit(rng.normal(size=(200, 6)))
+    found = acquire._approximate(rows[:100], rows[100:], 64)
+    assert found.shape == (100, 64)
+    assert found.min() >= 0
+    assert found.max() < 100
+
+
+def test_without_faiss_a_large_search_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
+    monkeypatch.setattr(acquire, "EXACT", 3)
+    near = EmbeddingNeighbourhood(np.eye(9, dtype=np.float32), np.arange(4), np.arange(4, 9))
+    with pytest.raises(ConfigError, match=r"pip install 'activeselect\[ann\]', or set rounds.near"):
+        near.spread(np.ones(4))
+
+
+# --- which one ---------------------------------------------------------------------------------
+
+
+def test_rounds_near_decides() -> None:
+    train, candidates = np.array([0]), np.array([1, 2])
+    grouped, plain = pool_of(TRAINS[:3], ["a", "b", "a"]), pool_of(TRAINS[:3])
+    vectors = np.eye(3, dtype=np.float32)
+
+    def kind(pool: Pool, near: str) -> type:
+        return type(neighbourhood_of(pool, train, candidates, near=near, embedding=vectors))
+
+    assert kind(grouped, "auto") is kind(grouped, "group") is GroupNeighbourhood
+    assert kind(plain, "auto") is kind(plain, "text") is kind(grouped, "text") is TextNeighbourhood
+    assert kind(plain, "embedding") is kind(grouped, "embedding") is EmbeddingNeighbourhood
+    with pytest.raises(ConfigError, match=r"expected a pool with groups.*rounds\.regions"):
+        kind(plain, "group")
+    with pytest.raises(ConfigError, match="none were measured"):
+        neighbourhood_of(plain, train, candidates, near="embedding")

@@ -17,6 +17,7 @@ from activeselect.data.prompts import encode
 from activeselect.errors import StrategyError
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.signals import SIGNALS, VECTORS
+from activeselect.selection.acquire import GroupNeighbourhood
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 from activeselect.training.module import load_model
 from activeselect.training.run import ActiveRun
@@ -218,3 +219,45 @@ def test_what_is_no_selection_is_refused_by_name(tiny_model: Path, tmp_path: Pat
 
     with pytest.raises(StrategyError, match="'lists' must return a Selection; received list"):
         ActiveRun(config(tiny_model), strategy=Lists()).run(tmp_path / "run")
+
+
+def test_candidates_may_be_judged_by_the_nearest_embeddings(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rounds = RoundsConfig(budgets=(12, 24), near="embedding")
+    strategy = Asks("loss")
+    ActiveRun(config(tiny_model, rounds=rounds), strategy=strategy).run(tmp_path / "run")
+    context = strategy.contexts[-1]
+    vectors, loss = context.vectors("embedding"), context.latest("loss")
+    rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = rows[context.candidates] @ rows[context.train].T
+    assert len(context.train) == 12  # fewer than the 16 that count as near: all of them do
+    np.testing.assert_allclose(context.scores("loss"), loss[context.train].mean(), rtol=1e-6)
+    spread = context.near.spread(np.eye(12)[3])  # type: ignore[attr-defined]
+    assert set(np.flatnonzero(spread)) == set(np.argsort(cosine[:, 3])[-16:])
+
+
+def test_reweighting_embeds_nothing_for_neighbours(tiny_model: Path, tmp_path: Path) -> None:
+    rounds = RoundsConfig(mode="reweight", budgets=(12,), near="embedding")
+    strategy = Asks("loss")
+    ActiveRun(config(tiny_model, rounds=rounds), strategy=strategy).run(tmp_path / "run")
+    assert not strategy.contexts[-1].vector_signals
+
+
+def test_regions_are_groups_and_a_resumed_run_has_the_same(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rounds = RoundsConfig(budgets=(12, 24), regions=5)
+    settings = config(tiny_model, rounds=rounds)
+    first, second = ActiveRun(settings), ActiveRun(settings)
+    assert len(first.data.pool.group_names) == 5
+    assert first.data.pool.group_names == second.data.pool.group_names
+    np.testing.assert_array_equal(first.data.pool.groups, second.data.pool.groups)
+    strategy = Asks("loss")
+    run = ActiveRun(settings, strategy=strategy).run(tmp_path / "run")
+    context = strategy.contexts[-1]
+    assert context.group_names == first.data.pool.group_names
+    assert isinstance(context.near, GroupNeighbourhood)
+    assert set(run.curve[-1]["groups"]) <= set(context.group_names)
+    plain = ActiveRun(config(tiny_model))
+    assert plain.data.pool.fingerprint == first.data.pool.fingerprint
