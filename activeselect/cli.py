@@ -135,6 +135,8 @@ def prepare(argv: list[str]) -> list[str]:
         elif not is_value and _ASSIGNMENT.match(word):
             word = f"--{word}"
         out.append(word)
+    if out[:1] != ["compare"]:  # one dataset: its source may stand for it
+        out = [re.sub(r"^--data(?==|$)", "--data.source", word) for word in out]
     return out
 
 

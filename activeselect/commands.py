@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from activeselect.config import RecipeConfig, RunConfig, StudyConfig
+from activeselect.config import RecipeConfig, RunConfig, ScoreConfig, StudyConfig
 from activeselect.forecast import commands as forecast_commands
 
 
@@ -42,6 +42,37 @@ def train(out: Path, config: RunConfig) -> None:
     if result.curve[-1]["forecast"]:
         console.print(f"Forecast by: {result.curve[-1]['forecast']['source']}", highlight=False)
     console.print(f"Run folder: {out}", highlight=False, markup=False)
+
+
+def score(out: Path, config: ScoreConfig) -> None:
+    """Score a dataset with a model, or with each checkpoint of a run, without training.
+
+    Args:
+        out: folder of the scores; the same command continues what is in it.
+        config: all settings.
+    """
+    from activeselect.forecast.live import forecaster_for
+    from activeselect.training.offline import OfflineScoring
+
+    console = Console()
+    scoring = OfflineScoring(config)
+    scoring.forecaster = forecaster_for(
+        config.forecast, scoring.pool.checker, samples=config.scoring.samples
+    )
+    for report in scoring.reports.values():
+        console.print(report.summary(), highlight=False, markup=False)
+    with console.status("scoring") as status:
+        entries = scoring.run(
+            out,
+            progress=lambda done, total, name: status.update(
+                f"checkpoint {done + 1} of {total}: {name}"
+            ),
+        )
+    if "examples" not in entries[-1]:
+        console.print(f"Shard {config.shard} is done; the other shards are not, so far.")
+        return
+    console.print(_scores_table(entries))
+    console.print(f"One row per example: {out / 'examples.parquet'}", highlight=False, markup=False)
 
 
 def compare(out: Path, config: StudyConfig) -> None:
@@ -203,8 +234,19 @@ def _curve_table(curve: list[dict[str, Any]]) -> Table:
 #: Parameters that are given without their name on the command line.
 POSITIONAL = ("name", "source", "studies")
 
+
+def _scores_table(entries: list[dict[str, Any]]) -> Table:
+    names = [key for key in entries[0] if key not in ("checkpoint", "examples")]
+    table = Table("checkpoint", *names)
+    for entry in entries:
+        cells = ("" if entry[n] is None else f"{entry[n]:.4g}" for n in names)
+        table.add_row(Path(entry["checkpoint"]).name, *cells)
+    return table
+
+
 COMMANDS: dict[str, Any] = {
     "train": train,
+    "score": score,
     "compare": compare,
     "report": report,
     "strategies": {"list": list_strategies, "show": show_strategy},

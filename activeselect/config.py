@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from activeselect.errors import ConfigError
 
 #: Where a model or a preset comes with the package instead of from a folder or the hub.
+#: What `data.test` says for data that has no test set.
+NO_TEST = "none"
 BUILT_IN_MODEL = "skills-base"
 SKILLS_PREFIX = "skills:"
 
@@ -376,6 +378,64 @@ class RunConfig:
             f"at most recipe.epochs = {self.recipe.epochs}",
             self.rounds.score_every,
         )
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Scoring without training.
+
+    Args:
+        model: a model folder or hub id, or a folder of checkpoints: the whole history of a run.
+        data: what to score; ``--data FILE`` for short.
+        signals: what to measure (``docs/signals.md``).
+        prompt: how a problem becomes text; default: what fits the source.
+        reference: model folder for the signal ``reference_loss``.
+        shard: ``2/4`` scores the second of four parts; whichever part ends last joins them.
+        forecast: as in :class:`RunConfig`.
+        dtype: of the weights: ``auto`` (as stored), ``float32``, ``bfloat16`` or ``float16``.
+        device: ``auto``, or a torch device such as ``cuda:1``.
+        seed: of the sampled completions.
+    """
+
+    model: str = BUILT_IN_MODEL
+    data: DataConfig = field(default_factory=DataConfig)
+    signals: tuple[str, ...] = ("premem",)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    prompt: PromptConfig | None = None
+    reference: str | None = None
+    shard: str = "1/1"
+    forecast: str = "auto"
+    dtype: str = "auto"
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "signals", tuple(self.signals))
+        if self.data.test is None and self.data.preset is None:
+            object.__setattr__(self, "data", replace(self.data, test=NO_TEST))
+        _require(bool(self.model), "model", "a folder or hub id", self.model)
+        _require(len(self.signals) > 0, "signals", "at least one", list(self.signals))
+        dtypes = ("auto", "float32", "bfloat16", "float16")
+        _require(self.dtype in dtypes, "dtype", f"one of {', '.join(dtypes)}", self.dtype)
+        part, slash, parts = self.shard.partition("/")
+        whole = slash and part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)
+        _require(bool(whole), "shard", "NUMBER/OF, for example 2/4", self.shard)
+        _require(self.seed >= 0, "seed", "at least 0", self.seed)
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Number of this shard, from 1, and how many there are."""
+        number, of = self.shard.split("/")
+        return int(number), int(of)
+
+    @property
+    def device_name(self) -> str:
+        """The device, ``auto`` resolved: the first GPU if there is one."""
+        if self.device != "auto":
+            return self.device
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from activeselect.config import DataConfig, PromptConfig
+from activeselect.config import NO_TEST, DataConfig, PromptConfig
 from activeselect.data.pool import Pool
 from activeselect.data.report import DataReport, OnBadRow, check_lengths
 from activeselect.data.skills import build_preset
@@ -16,7 +16,6 @@ from activeselect.data.sources import load_pool
 from activeselect.errors import ConfigError
 
 #: ``data.test`` of a run that is not judged.
-NO_TEST = "none"
 #: The prompt convention of the built-in benchmark: a question ends in its own mark.
 SKILLS_PROMPT = PromptConfig(prompt="{question} ", target="{trace}")
 

@@ -1,0 +1,254 @@
+"""Scoring without training: one model, or the checkpoints of a run that is over.
+
+A folder of checkpoints gives the whole history, and so pre-memorization accuracy as the paper
+defines it, for people who have a run already. The output folder::
+
+    config.json            the settings
+    scores/                the score store, one Parquet file per checkpoint
+    checkpoints.json       one entry per checkpoint: what it is, means over the examples, cost
+    examples.parquet       one row per example: the latest of every signal
+
+With ``shard: 2/4`` only every fourth example is scored, in ``shard-2-of-4/``; whichever shard is
+finished last joins them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from activeselect.config import ScoreConfig, config_hash, differences, to_plain
+from activeselect.data.load import fit_to_context, load_data
+from activeselect.data.pool import Pool
+from activeselect.data.prompts import EncodedSet, encode
+from activeselect.errors import ConfigError, ModelError, StoreError
+from activeselect.files import read_json, write_bytes, write_json
+from activeselect.scoring.signals import PER_ROUND, history_of, measurements
+from activeselect.scoring.store import ScoreStore
+from activeselect.training.fingerprint import model_fingerprint
+from activeselect.training.history import Cost, Forecaster, History
+from activeselect.training.module import load_model
+from activeselect.training.recorder import Recorder
+
+IntArray = NDArray[np.int64]
+
+#: Told which checkpoint is next, of how many.
+Progress = Callable[[int, int, str], None]
+
+
+def checkpoints_in(model: str) -> list[str]:
+    """The model itself, or the checkpoints in a folder of checkpoints, in order of their numbers.
+
+    Raises:
+        ModelError: if a folder is neither.
+    """
+    folder = Path(model)
+    if not folder.is_dir() or (folder / "config.json").is_file():
+        return [model]
+    holds = ("config.json", "adapter_config.json")
+    if (folder / holds[1]).is_file():
+        return [model]
+    found = [sub for sub in folder.iterdir() if any((sub / name).is_file() for name in holds)]
+    if not found:
+        raise ModelError(
+            f"{model} is neither a model nor a folder of checkpoints; expected config.json in it "
+            "or in its subfolders (checkpoint-500, ...)."
+        )
+    return [str(sub) for sub in sorted(found, key=lambda sub: _natural(sub.name))]
+
+
+def _natural(name: str) -> list[Any]:
+    """Sorts ``checkpoint-1000`` after ``checkpoint-500``."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+class OfflineScoring:
+    """Scores examples with one checkpoint after the other; goes on where it was stopped.
+
+    Args:
+        config: all settings.
+        forecaster: forecasts test accuracy from the history so far.
+    """
+
+    def __init__(self, config: ScoreConfig, *, forecaster: Forecaster | None = None) -> None:
+        for name in config.signals:
+            if not measurements([name]) or measurements([name]) - PER_ROUND:
+                raise ConfigError(f"signals: '{name}' is not measured by scoring a checkpoint.")
+        self.config, self.forecaster = config, forecaster
+        self.checkpoints = checkpoints_in(config.model)
+        data = load_data(config.data, seed=config.seed)
+        self.prompt = config.prompt or data.prompt
+        model, self.tokenizer = self._load(self.checkpoints[0])
+        context = getattr(model.config, "max_position_embeddings", None) or 2**62
+        data = fit_to_context(
+            data,
+            self.tokenizer,
+            self.prompt,
+            max_length=context,
+            on_bad_row=config.data.on_bad_row,
+        )
+        self.reports = data.reports
+        self.pool: Pool = data.pool
+
+    def run(self, out: Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
+        """Score what is not scored yet.
+
+        Returns:
+            one entry per checkpoint, as in ``checkpoints.json``.
+
+        Raises:
+            StoreError: if the folder holds scores with other settings, or of another checkpoint.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        self._own(out)
+        shard, shards = self.config.part
+        folder = out if shards == 1 else out / f"shard-{shard}-of-{shards}"
+        folder.mkdir(exist_ok=True)
+        with FileLock(folder / ".lock"):
+            self._score(folder, np.arange(shard - 1, len(self.pool), shards), progress)
+        folders = [out / f"shard-{i + 1}-of-{shards}" for i in range(shards)]
+        folders = [out] if shards == 1 else folders
+        with FileLock(out / ".join.lock"):
+            if all(len(_entries(part)) == len(self.checkpoints) for part in folders):
+                return self._join(out, folders)
+        return _entries(folder)
+
+    def _own(self, out: Path) -> None:
+        plain = to_plain(replace(self.config, shard="1/1"))
+        file = out / "config.json"
+        with FileLock(out / ".join.lock"):
+            if not file.exists():
+                write_json(file, plain)
+        changed = differences(read_json(file), plain)
+        if changed:
+            raise StoreError(
+                f"{out} holds scores with other settings ({'; '.join(changed)}); use another "
+                "folder, or the same settings."
+            )
+
+    def _store(self, folder: Path) -> ScoreStore:
+        return ScoreStore(
+            folder / "scores",
+            self.pool.fingerprint,
+            pool_size=len(self.pool),
+            config=config_hash(to_plain(replace(self.config, shard="1/1"))),
+        )
+
+    def _score(self, folder: Path, index: IntArray, progress: Progress | None) -> None:
+        store, entries = self._store(folder), _entries(folder)
+        store.drop_after(len(entries))  # stored, but not finished: they are measured again
+        recorder = Recorder(
+            self.pool,
+            self.tokenizer,
+            self.config.scoring,
+            self.prompt,
+            what=measurements(self.config.signals),
+            seed=self.config.seed,
+            stage=0,
+            history=History.from_store(store, len(entries)),
+            carry_over=True,
+            cost=Cost(),
+            store=store,
+            encoded=EncodedSet(encode(self.pool, index, self.tokenizer, self.prompt)),
+            reference=self.config.reference,
+        )
+        for number, checkpoint in enumerate(self.checkpoints):
+            if progress is not None:
+                progress(number, len(self.checkpoints), checkpoint)
+            model, tokenizer = self._load(checkpoint)
+            fingerprint = model_fingerprint(model, tokenizer)
+            if number < len(entries):
+                self._check(folder, entries[number], checkpoint, fingerprint)
+                continue
+            recorder.cost = Cost()
+            recorder.score(model, index, epoch=number)
+            entries.append(
+                {
+                    "checkpoint": checkpoint,
+                    "fingerprint": fingerprint,
+                    "tokens_generated": recorder.cost.tokens_generated,
+                    "seconds": recorder.cost.score_s,
+                }
+            )
+            write_json(folder / "parts.json", entries)
+
+    def _load(self, checkpoint: str) -> tuple[Any, Any]:
+        dtype = None if self.config.dtype == "auto" else getattr(torch, self.config.dtype)
+        model, tokenizer = load_model(checkpoint, dtype)
+        return model.to(self.config.device_name).eval(), tokenizer
+
+    @staticmethod
+    def _check(folder: Path, entry: dict[str, Any], checkpoint: str, fingerprint: str) -> None:
+        if entry["fingerprint"] != fingerprint:
+            raise StoreError(
+                f"{folder} holds scores of another {entry['checkpoint']} (fingerprint "
+                f"{entry['fingerprint']}; {checkpoint} has {fingerprint}); use another folder."
+            )
+
+    # --- the result ----------------------------------------------------------------------------
+
+    def _join(self, out: Path, folders: list[Path]) -> list[dict[str, Any]]:
+        histories = [
+            History.from_store(self._store(part), len(self.checkpoints)) for part in folders
+        ]
+        names = list(histories[0].signals)
+
+        def read(name: str) -> NDArray[np.float64]:
+            matrix = histories[0].matrix(name)
+            for other in histories[1:]:
+                matrix = np.fmin(matrix, other.matrix(name))  # shards are disjoint; NaN elsewhere
+            return matrix
+
+        signals = {n: history_of(n, read) for n in dict.fromkeys([*names, *self.config.signals])}
+        parts = [_entries(part) for part in folders]
+        entries = []
+        for number, checkpoint in enumerate(self.checkpoints):
+            entry: dict[str, Any] = {"checkpoint": checkpoint, "examples": len(self.pool)}
+            entry |= {name: _mean(rows[number]) for name, rows in signals.items()}
+            entry["forecast"] = self._forecast(read, signals, number)
+            for cost in ("tokens_generated", "seconds"):
+                entry[cost] = sum(part[number][cost] for part in parts)
+            entries.append(entry)
+        self._write_examples(out, {name: rows[-1] for name, rows in signals.items()})
+        write_json(out / "checkpoints.json", entries)
+        return entries
+
+    def _forecast(self, read: Any, signals: dict[str, Any], number: int) -> float | None:
+        if self.forecaster is None or not {"accuracy", "mean_nll"} <= signals.keys():
+            return None
+        upto = slice(0, number + 1)
+        return float(self.forecaster(read("accuracy")[upto], read("mean_nll")[upto]).value)
+
+    def _write_examples(self, out: Path, latest: dict[str, NDArray[np.float64]]) -> None:
+        dataset = self.pool.dataset
+        table = pa.table(
+            {
+                "index": np.arange(len(self.pool)),
+                "id": dataset["id"],
+                "group": dataset["group"],
+                **latest,
+            }
+        )
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        write_bytes(out / "examples.parquet", sink.getvalue().to_pybytes())
+
+
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "parts.json"
+    return list(read_json(file)) if file.exists() else []
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
