@@ -72,8 +72,8 @@ def test_a_loss_that_is_no_number_stops_before_a_weight_takes_it_over(
 
     monkeypatch.setattr(ReasoningModule, "training_step", step)
     message = (
-        r"loss is nan at step 1 of 3 \(learning rate now 0\.000667, examples [\d, ]+\); expected a "
-        r"finite number. Lower recipe.learning_rate \(0\.001\).*new folder; the rounds before"
+        r"loss is nan at step 1 of 3 \(learning rate now 0\.00066666\d, examples [\d, ]+\); "
+        r"expected a finite number. Lower recipe.learning_rate \(0\.001\).*new folder; the rounds"
     )
     with pytest.raises(TrainingError, match=message):
         ActiveRun(config(tiny_model)).run(tmp_path / "run")
