@@ -43,7 +43,8 @@ class DataConfig:
         source: ``skills:PRESET`` (built in), a path or hub id of GSM8K or MATH, or any JSONL,
             Parquet or CSV file, ``datasets`` folder or hub id.
         test: the test set, as ``source``; default: the source's test split; ``none``: no test.
-        question, trace, answer, group, id: column names, where the source's defaults do not fit.
+        question, trace, answer, group, id, difficulty: column names, where the source's defaults
+            do not fit.
         subset, revision: configuration and commit of a hub dataset.
         strip_notes: remove GSM8K's ``<<...>>`` calculator notes from the traces.
         append_answer: to a trace that does not state its answer, add a line that does.
@@ -60,6 +61,7 @@ class DataConfig:
     answer: str | None = None
     group: str | None = None
     id: str | None = None
+    difficulty: str | None = None
     subset: str | None = None
     revision: str | None = None
     strip_notes: bool = False

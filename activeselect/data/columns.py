@@ -14,7 +14,7 @@ class ColumnNames:
 
     ``question`` and ``trace`` must exist. Without an answer column the answer is taken from the
     trace by the checker, without an id column problems are numbered from 0, and without a group
-    column they are one group.
+    column they are one group. The difficulty, a number, is read only where its column is named.
 
     Example:
         >>> ColumnNames(question="problem", trace="solution").resolve(
@@ -28,6 +28,7 @@ class ColumnNames:
     answer: str | None = None
     group: str | None = None
     id: str | None = None
+    difficulty: str | None = None
 
     @classmethod
     def of(cls, names: ColumnNames | Mapping[str, str | None] | None) -> ColumnNames:
@@ -65,7 +66,7 @@ class ColumnNames:
                 )
         # A column already used for one role is not used again by default: GSM8K's `answer` column
         # is the trace, and its answer is a part of it.
-        free = set(columns) - set(named.values())
+        free = set(columns) - set(named.values()) - {"difficulty"}
         roles = {role: named.get(role, role if role in free else None) for role in asdict(self)}
         lost = [role for role in ("question", "trace") if roles[role] is None]
         if lost:
@@ -87,6 +88,7 @@ class Layout:
         hub_ids: ids on the Hugging Face hub that have this layout.
         configs: hub configurations that together are the dataset; empty for the default one.
         recognise: says whether a row has this layout.
+        difficulty: reads it from its column, None where it is not stated.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Layout:
     hub_ids: tuple[str, ...]
     configs: tuple[str, ...]
     recognise: Callable[[Mapping[str, object]], bool]
+    difficulty: Callable[[object], float | None] | None = None
 
 
 PLAIN = Layout("columns", ColumnNames(), None, (), (), lambda row: True)

@@ -19,6 +19,17 @@ from activeselect.data.rows import BadRow, Row, Rows, RowSource
 from activeselect.data.tabular import parse_json_object
 
 
+def level(value: object) -> float | None:
+    """The number in ``Level 3``; the few problems of ``Level ?`` have none.
+
+    Example:
+        >>> level("Level 3"), level("Level ?")
+        (3.0, None)
+    """
+    number = str(value).removeprefix("Level ")
+    return float(number) if number.isdecimal() else None
+
+
 def _recognise(row: Mapping[str, object]) -> bool:
     solution = row.get("solution")
     return "problem" in row and isinstance(solution, str) and "\\boxed" in solution
@@ -31,6 +42,7 @@ MATH = Layout(
     hub_ids=("hendrycks/competition_math", "lighteval/MATH"),
     configs=(),
     recognise=_recognise,
+    difficulty=level,
 )
 
 MATH_BY_SUBJECT = replace(
@@ -49,9 +61,13 @@ MATH_BY_SUBJECT = replace(
 
 
 def math_layout(columns: Sequence[str]) -> Layout:
-    """The layout for these columns: re-uploads of MATH call the subject ``type`` or ``subject``."""
+    """The layout for these columns: re-uploads of MATH call the subject ``type`` or ``subject``.
+
+    The level, where there is one, is the difficulty.
+    """
     group = next((name for name in ("type", "subject", "level") if name in columns), None)
-    return replace(MATH, columns=replace(MATH.columns, group=group))
+    difficulty = "level" if "level" in columns else None
+    return replace(MATH, columns=replace(MATH.columns, group=group, difficulty=difficulty))
 
 
 def open_math_folder(folder: Path) -> RowSource | None:

@@ -28,6 +28,19 @@ def strip_calculator_notes(trace: str) -> str:
     return _NOTE.sub("", trace)
 
 
+def solution_lines(trace: object) -> float | None:
+    """Lines of a solution, the one with the final answer not counted: the paper's difficulty.
+
+    Example:
+        >>> solution_lines("48/2 = 24 clips in May.\\n48+24 = 72 clips.\\n#### 72")
+        2.0
+    """
+    if not isinstance(trace, str):
+        return None
+    lines = (line.strip() for line in trace.splitlines())
+    return float(sum(bool(line) and not line.startswith("####") for line in lines))
+
+
 def _recognise(row: Mapping[str, object]) -> bool:
     answer = row.get("answer")
     return "question" in row and "trace" not in row and isinstance(answer, str) and "####" in answer
@@ -35,9 +48,10 @@ def _recognise(row: Mapping[str, object]) -> bool:
 
 GSM8K = Layout(
     name="gsm8k",
-    columns=ColumnNames(question="question", trace="answer"),
+    columns=ColumnNames(question="question", trace="answer", difficulty="answer"),
     checker="gsm8k",
     hub_ids=("openai/gsm8k", "gsm8k"),
     configs=("main",),
     recognise=_recognise,
+    difficulty=solution_lines,
 )

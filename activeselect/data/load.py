@@ -59,7 +59,7 @@ def load_data(config: DataConfig, *, seed: int) -> LoadedData:
 def _read(
     config: DataConfig, source: str, split: str, limit: int | None
 ) -> tuple[Pool, DataReport]:
-    roles = ("question", "trace", "answer", "group", "id")
+    roles = ("question", "trace", "answer", "group", "id", "difficulty")
     return load_pool(
         source,
         split=split,

@@ -17,6 +17,7 @@ _ROWS_AT_ONCE = 1000
 #: Names of the groups, and the group of every problem as a position in them, int32 ``[N]``.
 Grouping = tuple[tuple[str, ...], NDArray[np.int32]]
 COLUMNS = ("id", "question", "trace", "answer", "group")
+DIFFICULTY = "difficulty"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Problem:
     """One question with the reference trace to learn from and the final answer to reach.
 
     ``trace`` is the whole target text and ends in the final answer; ``group`` names the region
-    of the data the problem belongs to (a skill, a subject), or is empty where none is known.
+    of the data the problem belongs to (a skill, a subject), or is empty where none is known;
+    ``difficulty`` is a number on whatever scale the data states it, if it does.
     """
 
     id: int
@@ -32,6 +34,7 @@ class Problem:
     trace: str
     answer: str
     group: str = ""
+    difficulty: float | None = None
 
 
 class Pool:
@@ -39,7 +42,8 @@ class Pool:
 
     Args:
         dataset: a ``datasets.Dataset`` with exactly the columns ``id, question, trace, answer,
-            group`` (see :data:`COLUMNS`); rows are valid by construction.
+            group`` (see :data:`COLUMNS`) and perhaps ``difficulty``; rows are valid by
+            construction.
         checker: name of the answer checker that fits the data (``activeselect.data.answers``).
         grouping: groups to use instead of the column's (see :meth:`grouped`).
 
@@ -58,14 +62,15 @@ class Pool:
             raise DataError(
                 f"A pool needs the columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}."
             )
-        self.dataset = dataset.select_columns(list(COLUMNS))
+        self._columns = (*COLUMNS, *([DIFFICULTY] if _stated(dataset) else []))
+        self.dataset = dataset.select_columns(list(self._columns))
         self.checker = checker
         self._given = grouping
 
     @classmethod
     def from_problems(cls, problems: Iterable[Problem], *, checker: str) -> Pool:
         rows = [asdict(problem) for problem in problems]
-        columns = {name: [row[name] for row in rows] for name in COLUMNS}
+        columns = {name: [row[name] for row in rows] for name in (*COLUMNS, DIFFICULTY)}
         return cls(datasets.Dataset.from_dict(columns), checker=checker)
 
     def __len__(self) -> int:
@@ -84,8 +89,8 @@ class Pool:
             return []
         rows = self.dataset[[int(i) for i in index]]
         return [
-            Problem(**dict(zip(COLUMNS, values, strict=True)))
-            for values in zip(*(rows[name] for name in COLUMNS), strict=True)
+            Problem(**dict(zip(self._columns, values, strict=True)))
+            for values in zip(*(rows[name] for name in self._columns), strict=True)
         ]
 
     def subset(self, index: Sequence[int] | NDArray[np.int64]) -> Pool:
@@ -121,10 +126,28 @@ class Pool:
         return tuple(names.tolist()), code.astype(np.int32)
 
     @cached_property
+    def difficulty(self) -> NDArray[np.float64] | None:
+        """Difficulty of every problem, float64 ``[N]``, NaN = not stated; None if all are."""
+        if DIFFICULTY not in self._columns:
+            return None
+        column = self.dataset.with_format("arrow")[:][DIFFICULTY].combine_chunks()
+        values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64)
+        return values
+
+    @cached_property
     def fingerprint(self) -> str:
         """Content hash of all problems in order; equal content gives equal fingerprints."""
         digest = hashlib.sha256(self.checker.encode())
         for problem in self:
             fields = (problem.id, problem.question, problem.trace, problem.answer, problem.group)
-            digest.update(repr(fields).encode())
+            stated = () if problem.difficulty is None else (problem.difficulty,)
+            digest.update(repr(fields + stated).encode())
         return digest.hexdigest()[:16]
+
+
+def _stated(dataset: datasets.Dataset) -> bool:
+    """Whether any problem has a difficulty."""
+    if DIFFICULTY not in dataset.column_names:
+        return False
+    column = dataset.with_format("arrow").select_columns([DIFFICULTY])[:][DIFFICULTY]
+    return bool(column.null_count < len(column))

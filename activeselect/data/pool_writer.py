@@ -10,12 +10,14 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
-from activeselect.data.pool import COLUMNS, Pool, Problem
+from activeselect.data.pool import COLUMNS, DIFFICULTY, Pool, Problem
 
 SPILL_BYTES = 256 * 2**20
 _BATCH = 4096
 _SCHEMA = pa.schema(
-    [("id", pa.int64())] + [(name, pa.string()) for name in COLUMNS if name != "id"]
+    [("id", pa.int64())]
+    + [(name, pa.string()) for name in COLUMNS if name != "id"]
+    + [(DIFFICULTY, pa.float64())]
 )
 
 

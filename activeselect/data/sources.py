@@ -54,7 +54,8 @@ def load_pool(
         source: a ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet`` file, a folder with
             one such file per split, a folder from ``save_to_disk``, or a hub id.
         split: which split of a folder or hub dataset; a single file has no splits.
-        columns: column names by role (question, trace, answer, group, id).
+        columns: column names by role (question, trace, answer, group, id,
+            difficulty).
         checker: name of the answer checker (:func:`activeselect.data.answers.get_checker`).
         on_bad_row: ``stop`` raises once all broken rows are known, ``skip`` leaves them out.
         limit: look at the first rows only, at most this many.
@@ -100,6 +101,7 @@ def load_pool(
         clean=strip_calculator_notes if strip_notes else None,
         append_answer=append_answer,
         unit=rows.unit,
+        difficulty=None if named.difficulty else layout.difficulty,
     )
     pool, lines, dropped, rows_read = _read(rows, builder, limit)
     if dropped and (on_bad_row == "stop" or not len(pool)):

@@ -26,6 +26,7 @@ class ProblemBuilder:
         clean: applied to each trace, for example to remove calculator notes.
         append_answer: whether a trace that does not state its answer gets a line that does.
         unit: what row numbers count, ``line`` or ``row``.
+        difficulty: reads a difficulty from its column; default: it is a number.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class ProblemBuilder:
         clean: Callable[[str], str] | None = None,
         append_answer: bool = False,
         unit: str = "row",
+        difficulty: Callable[[object], float | None] | None = None,
     ) -> None:
         self.roles, self.checker = roles, checker
         self.clean, self.append_answer, self.unit = clean, append_answer, unit
+        self.read_difficulty = difficulty or _number
         self._line_of_id: dict[int, int] = {}
 
     def build(self, row: Row, position: int) -> Problem | BadRow:
@@ -50,9 +53,10 @@ class ProblemBuilder:
             answer, trace = self._answer(row, trace)
             group = self._group(row)
             number = self._id(row, position)
+            difficulty = self._difficulty(row)
         except _Defect as defect:
             return BadRow(row.line, defect.kind, defect.detail)
-        return Problem(number, question, trace, answer, group)
+        return Problem(number, question, trace, answer, group, difficulty)
 
     def _text(self, row: Row, role: str) -> str:
         column = self.roles[role]
@@ -95,6 +99,18 @@ class ProblemBuilder:
         column = self.roles.get("group")
         return "" if column is None else _scalar_text(row.values.get(column), "group", column)
 
+    def _difficulty(self, row: Row) -> float | None:
+        column = self.roles.get("difficulty")
+        if column is None:
+            return None
+        value = row.values.get(column)
+        try:
+            return self.read_difficulty(value)
+        except (TypeError, ValueError):
+            raise _Defect(
+                "wrong type", f"difficulty (column {column!r}) must be a number, got {value!r}"
+            ) from None
+
     def _id(self, row: Row, position: int) -> int:
         column = self.roles.get("id")
         value = position if column is None else row.values.get(column)
@@ -109,6 +125,20 @@ class ProblemBuilder:
         if (first := self._line_of_id.setdefault(value, row.line)) != row.line:
             raise _Defect("duplicate id", f"{value} is already the id of {self.unit} {first}")
         return value
+
+
+def _number(value: object) -> float | None:
+    """A finite number, as one or as text; None where it is absent."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError
+    number = float(value)
+    if math.isnan(number):
+        return None
+    if math.isinf(number):
+        raise ValueError
+    return number
 
 
 def _scalar_text(value: object, role: str, column: str) -> str:

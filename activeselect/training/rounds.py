@@ -370,7 +370,12 @@ class ActiveSelection(lightning.Callback):
     def _fixed(self, name: str) -> FloatArray:
         if name == "length":
             return self._lengths
-        raise StrategyError("The data has no column 'difficulty'.")
+        if self.pool.difficulty is None:
+            raise StrategyError(
+                "The signal 'difficulty' needs a difficulty, and the data states none; name a "
+                "column of numbers in data.difficulty, or use the signal 'length'."
+            )
+        return self.pool.difficulty
 
     @cached_property
     def _lengths(self) -> FloatArray:

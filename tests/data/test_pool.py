@@ -67,3 +67,27 @@ def test_a_written_pool_is_the_same_in_memory_and_mapped(pool: Pool, spill_bytes
 def test_small_pools_print_nothing(pool: Pool, capfd: pytest.CaptureFixture[str]) -> None:
     Pool.from_problems(pool, checker="number").subset([1, 2]).problems([0])
     assert capfd.readouterr() == ("", "")
+
+
+# --- difficulty --------------------------------------------------------------------------------
+
+
+def test_a_difficulty_is_part_of_the_content_where_it_is_stated(pool: Pool) -> None:
+    assert pool.difficulty is None
+    assert pool[0].difficulty is None
+    stated = [replace(PROBLEMS[0], difficulty=2.0), *PROBLEMS[1:]]
+    hard = Pool.from_problems(stated, checker="number")
+    assert hard.difficulty is not None
+    np.testing.assert_array_equal(hard.difficulty, [2.0, *[np.nan] * 8])
+    assert list(hard) == stated
+    assert hard.fingerprint != pool.fingerprint
+    assert hard.subset([1, 0]).difficulty is not None
+    assert hard.subset([1, 2]).difficulty is None
+    writer = PoolWriter(1)
+    for problem in stated:
+        writer.append(problem)
+    assert writer.finish(checker="number").fingerprint == hard.fingerprint
+
+
+def test_the_fingerprint_of_a_pool_without_difficulty_never_changes(pool: Pool) -> None:
+    assert pool.fingerprint == "897faa9b0c13259f"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -86,11 +87,18 @@ def test_the_real_gsm8k_is_recognised_and_whole(
     pool, report = load_pool(shared_data / "gsm8k")
     first = json.loads((shared_data / "gsm8k" / "train.jsonl").read_text("utf-8").split("\n")[0])
     assert (len(pool), report.rows_read, report.layout) == (7473, 7473, "gsm8k")
-    assert pool[0] == Problem(0, first["question"], first["answer"], "72")
+    assert pool[0] == Problem(0, first["question"], first["answer"], "72", difficulty=2.0)
     assert pool[7472].id == 7472
     assert all(answer.lstrip("-").isdigit() for answer in pool.dataset["answer"])
     assert len(load_pool(shared_data / "gsm8k", split="test")[0]) == 1319
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_difficulty_of_gsm8k_is_its_number_of_solution_lines(shared_data: Path) -> None:
+    pool, _ = load_pool(shared_data / "gsm8k", limit=200)
+    assert pool.difficulty is not None
+    wanted = [trace.count("\n") for trace in pool.dataset["trace"]]  # the last line is the answer
+    assert pool.difficulty.tolist() == wanted
 
 
 def test_calculator_notes_are_kept_or_removed(shared_data: Path) -> None:
@@ -110,6 +118,13 @@ def test_math_is_recognised(tmp_path: Path, group: str) -> None:
     assert (pool[0].answer, pool[0].group, report.layout) == (r"\frac12", "Algebra", "math")
     by_level, _ = load_pool(tmp_path / "math.jsonl", columns={"group": "level"})
     assert by_level[0].group == "Level 1"
+    write_jsonl(tmp_path / "math.jsonl", [row, {**row, "level": "Level ?"}])
+    assert load_pool(tmp_path / "math.jsonl")[0].difficulty.tolist() == pytest.approx(
+        [1.0, np.nan], nan_ok=True
+    )
+    without = {key: value for key, value in row.items() if key != "level"}
+    write_jsonl(tmp_path / "math.jsonl", [without])
+    assert load_pool(tmp_path / "math.jsonl")[0].difficulty is None
 
 
 def test_the_folder_of_the_authors_of_math(tmp_path: Path) -> None:
@@ -197,6 +212,21 @@ def test_an_answer_column_is_used_and_can_be_appended(tmp_path: Path) -> None:
     assert pool[0] == Problem(0, "1 + 1 ?", "one and one\n#### 2", "2")
     write_jsonl(path, [{"question": "?", "trace": "#### 2", "answer": "#### 2.0"}])
     assert load_pool(path, checker="gsm8k")[0][0].answer == "2.0"
+
+
+def test_a_difficulty_is_read_where_its_column_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    values = [3, "2.5", None, "", 0]
+    rows = [{"question": "?", "trace": "#### 2", "difficulty": v, "level": v} for v in values]
+    write_jsonl(path, rows)
+    assert load_pool(path, checker="gsm8k")[0].difficulty is None
+    pool, _ = load_pool(path, columns={"difficulty": "level"}, checker="gsm8k")
+    assert pool.difficulty is not None
+    np.testing.assert_array_equal(pool.difficulty, [3.0, 2.5, np.nan, np.nan, 0.0])
+    for bad in ("hard", True, [1], "inf"):
+        write_jsonl(path, [*rows, {"question": "?", "trace": "#### 2", "level": bad}])
+        with pytest.raises(DataError, match=r"difficulty \(column 'level'\) must be a number"):
+            load_pool(path, columns={"difficulty": "level"}, checker="gsm8k")
 
 
 def test_column_names_are_checked(tmp_path: Path) -> None:

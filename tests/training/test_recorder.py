@@ -143,7 +143,7 @@ def test_stopped_anywhere_the_answers_before_training_stay_the_same(
 
 
 def test_every_signal_is_measured_when_it_is_named(tiny_model: Path, tmp_path: Path) -> None:
-    names = [name for name in SIGNALS if name != "difficulty"]
+    names = [name for name in SIGNALS if name != "difficulty"]  # the preset states none
     strategy = Asks(*names, reference=str(tiny_model))
     ActiveRun(config(tiny_model), strategy=strategy).run(tmp_path / "run")
     context = strategy.contexts[-1]
@@ -261,3 +261,23 @@ def test_regions_are_groups_and_a_resumed_run_has_the_same(
     assert set(run.curve[-1]["groups"]) <= set(context.group_names)
     plain = ActiveRun(config(tiny_model))
     assert plain.data.pool.fingerprint == first.data.pool.fingerprint
+
+
+def test_the_difficulty_of_the_data_is_shown_or_missed_by_name(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"question": f"what is {i} + 2 ?", "answer": f"{i} + 2 = {i + 2}\n" * (1 + i % 3)}
+        for i in range(20)
+    ]
+    for i, row in enumerate(rows):
+        row["answer"] += f"#### {i + 2}"
+    file = tmp_path / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rounds = RoundsConfig(budgets=(4, 8))
+    settings = config(tiny_model, rounds=rounds, data=DataConfig(str(file), test="none"))
+    strategy = Asks("difficulty")
+    ActiveRun(settings, strategy=strategy).run(tmp_path / "run")
+    assert strategy.contexts[-1].latest("difficulty").tolist() == [1 + i % 3 for i in range(20)]
+    with pytest.raises(StrategyError, match=r"states none; name a column.*data.difficulty"):
+        ActiveRun(config(tiny_model, strategy="difficulty")).run(tmp_path / "none")
