@@ -117,19 +117,27 @@ def list_strategies(json: bool = False) -> None:
     Args:
         json: print JSON instead of a table.
     """
+    from dataclasses import asdict
+
+    from activeselect.selection.catalogue import describe
     from activeselect.selection.registry import strategies
 
-    rows = [
-        {"name": name, "summary": _summary(cls), "requires": list(cls.requires)}
-        for name, cls in strategies().items()
-    ]
+    entries = [describe(cls) for cls in strategies().values()]
     if json:
-        print(json_module.dumps(rows, indent=1))
+        print(json_module.dumps([asdict(entry) for entry in entries], indent=1))
         return
-    table = Table("strategy", "what it does", "signals it requires")
-    for row in rows:
-        table.add_row(str(row["name"]), str(row["summary"]), ", ".join(row["requires"]) or "none")
-    Console().print(table)
+    table = Table("strategy", "what it does", "signals it requires", "cost")
+    for entry in entries:
+        signals = ("none",) if entry.requires == () else entry.requires or ("those of its parts",)
+        cost = "" if entry.cost is None else str(entry.cost)
+        table.add_row(entry.name, entry.summary, ", ".join(signals), cost)
+    console = Console()
+    console.print(table)
+    console.print(
+        "Cost: passes of the model per scored example and round, with 5 sampled completions; "
+        "a training step counts 3.\n`activeselect strategies show NAME` prints a card.",
+        highlight=False,
+    )
 
 
 def show_strategy(name: str) -> None:
@@ -141,12 +149,20 @@ def show_strategy(name: str) -> None:
     import inspect
 
     from activeselect.errors import StrategyError, did_you_mean
+    from activeselect.selection.catalogue import describe, parameters
     from activeselect.selection.registry import strategies
 
     known = strategies()
     if name not in known:
         raise StrategyError(f"There is no strategy '{name}'. {did_you_mean(name, known)}")
+    entry = describe(known[name])
     print(inspect.getdoc(known[name]))
+    print()
+    config = {key: "..." if v is ... else v for key, v in parameters(known[name]).items()}
+    values = (f", {key}: {'null' if v is None else v}" for key, v in config.items())
+    print(f"In a config: {{name: {name}{''.join(values)}}}")
+    if entry.requires is not None:
+        print(f"Signals: {', '.join(entry.requires) or 'none'}")
 
 
 def benchmark_base(out: Path, seed: int = 0) -> None:
@@ -211,10 +227,6 @@ def _keep_measurement(preset: str, part: str, found: dict[str, Any], console: Co
     write_json(file, {**known, part: found})
     console.print_json(data=found if part == "recipe" else found["curves"])
     console.print(f"Written to {file}", highlight=False, markup=False)
-
-
-def _summary(cls: type) -> str:
-    return (cls.__doc__ or "").strip().splitlines()[0]
 
 
 def _curve_table(curve: list[dict[str, Any]]) -> Table:
