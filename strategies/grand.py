@@ -39,7 +39,8 @@ class GraNd(Strategy):
 
     def __init__(self, keep: float = 0.5, skip: float = 0.0) -> None:
         expect_share(keep=keep)
-        expect_share(rest=1 - skip)
+        if not 0 <= skip < 1:
+            raise ValueError(f"skip: expected a share in [0, 1); received {skip!r}")
         self.keep = keep
         self.skip = skip
         self.favours = {} if skip else {"grand": "high"}

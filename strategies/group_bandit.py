@@ -46,8 +46,8 @@ class GroupBandit(Strategy):
     def __init__(self, temperature: float = 0.1, exploration: float = 1.0, window: int = 3) -> None:
         expect_positive(temperature=temperature)
         expect_positive(exploration=exploration, zero=True)
-        if window < 1:
-            raise ValueError(f"window: expected at least 1 round; received {window!r}")
+        if not (isinstance(window, int) and window >= 1):
+            raise ValueError(f"window: expected a whole number of at least 1; received {window!r}")
         self.temperature = temperature
         self.exploration = exploration
         self.window = window

@@ -118,6 +118,46 @@ def test_strategies_as_a_table_and_as_json(capsys: pytest.CaptureFixture[str]) -
     assert "Did you mean 'premem'?" in error
 
 
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("{name: mixtur, parts: []}", "Did you mean 'mixture'?"),
+        ("{name: filter, by: dynamc, then: premem}", "Did you mean 'dynamic'?"),
+        ("{name: filter, by: dynamic, then: {name: loss, sharpnes: 2}}", "mean 'sharpness'?"),
+        ("{name: mixture, parts: [{share: 2, strategy: random}]}", "expected a share in (0, 1]"),
+        ("{name: schedule, steps: {1: random}}", "expected a step 0 to begin with"),
+        ("rho-loss", "reference: expected the path or hub id"),
+    ],
+)
+def test_a_mistake_in_a_composition_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, strategy: str, message: str
+) -> None:
+    code, error = outcome(capsys, "train", "--out", str(tmp_path / "run"), f"strategy={strategy}")
+    assert code == 2
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_list_says_what_each_strategy_requires_and_costs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, text = outcome(capsys, "strategies", "--json")
+    rows = {row["name"]: row for row in json.loads(text)}
+    assert (rows["premem"]["requires"], rows["premem"]["cost"]) == (["premem"], 6)
+    assert (rows["perplexity"]["requires"], rows["perplexity"]["cost"]) == (["mean_nll"], 1)
+    assert (rows["rho-loss"]["requires"], rows["rho-loss"]["cost"]) == (
+        ["loss", "reference_loss"],
+        2,
+    )
+    assert (rows["random"]["requires"], rows["random"]["cost"]) == ([], 0)
+    assert (rows["mixture"]["requires"], rows["mixture"]["cost"]) == (None, None)
+    _, card = outcome(capsys, "strategies", "show", "rho-loss")
+    assert "In a config: {name: rho-loss, reference: null, keep: 0.5}" in card
+    _, card = outcome(capsys, "strategies", "show", "filter")
+    assert "In a config: {name: filter, by: ..., then: ..., keep: 0.5}" in card
+
+
 def test_assignments_become_options_and_values_stay_values() -> None:
     assert prepare(["train", "model=a", "--out", "b=c", "recipe.epochs=2"]) == [
         "train",

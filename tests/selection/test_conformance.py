@@ -36,7 +36,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "delta-loss": [{}, {"sharpness": 0.5}],
     "ifd": [{}, {"keep": 0.1}],
     "el2n": [{}, {"keep": 0.1}, {"skip": 0.3}],
-    "grand": [{}, {"keep": 0.9}, {"skip": 0.9}],
+    "grand": [{}, {"keep": 0.7}, {"skip": 0.9}],
     "forgetting": [{}, {"keep": 0.2}, {"unlearned": "last"}],
     "cartography": [{"region": region} for region in ("ambiguous", "hard", "easy")]
     + [{"keep": 0.33}],
