@@ -39,3 +39,8 @@ def conformance() -> ModuleType:
 @pytest.fixture(scope="session")
 def vector_reference() -> ModuleType:
     return load(TESTS / "references" / "vectors.py")
+
+
+@pytest.fixture(scope="session")
+def allocation_reference() -> ModuleType:
+    return load(TESTS / "references" / "allocation.py")

@@ -31,6 +31,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "premem": [{}, {"threshold": 0.0, "floor": 0.0}, {"threshold": 1.0}, {"floor": 0.2}],
     "oracle": [{"targets": TARGETS}],
     "full": [{}],
+    "allocate": [{}, {"probe_share": 0.0, "trust": 1.0}, {"probe_share": 1.0, "unlearnable": 0.0}],
     "premem-rank": [{}, {"temperature": 0.01}],
     "loss": [{}, {"sharpness": 3}, {"sharpness": 0}],
     "delta-loss": [{}, {"sharpness": 0.5}],
