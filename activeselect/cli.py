@@ -175,10 +175,13 @@ def _reason(text: str, function: Callable[..., None] | None) -> str:
         line for line in lines if line.startswith(("Expected", "rounds", "recipe", "prompt"))
     ]
     reasons = [line for line in reasons if "NoneType" not in line]
-    key = re.search(r'Parser key "([\w.]+)"', text)
+    # our own reason first, then the one that names the value
+    reasons.sort(key=lambda line: (": expected " not in line, "Got value" not in line))
+    keys = re.findall(r'Parser key "([\w.]+)"', text)
+    key = ".".join(dict.fromkeys(keys))
     if reasons:
-        named = key is None or reasons[0].startswith(key[1])
-        return reasons[0] if named else f"{key[1] if key else ''}: {reasons[0]}"
+        named = not keys or reasons[0].startswith(keys[0])
+        return reasons[0] if named else f"{key}: {reasons[0]}"
     return " ".join(lines)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json as json_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -165,6 +165,24 @@ def show_strategy(name: str) -> None:
         print(f"Signals: {', '.join(entry.requires) or 'none'}")
 
 
+def show_prompt(
+    config: RunConfig, index: int = 0, split: Literal["train", "test"] = "train", json: bool = False
+) -> None:
+    """Print the exact prompt and target of a problem, token by token, and what is learned.
+
+    Args:
+        config: as for `train`; only the tokenizer of the model is loaded.
+        index: of the problem.
+        split: train or test.
+        json: print JSON instead of text.
+    """
+    from activeselect.data.preview import preview, shown
+    from activeselect.training.module import load_tokenizer
+
+    found = preview(config, load_tokenizer(config.model), index=index, split=split)
+    print(json_module.dumps(found, indent=1, ensure_ascii=False) if json else shown(found))
+
+
 def benchmark_base(out: Path, seed: int = 0) -> None:
     """Pretrain the built-in benchmark's base model from nothing (about a quarter of an hour).
 
@@ -261,6 +279,7 @@ COMMANDS: dict[str, Any] = {
     "score": score,
     "compare": compare,
     "report": report,
+    "prompt": {"show": show_prompt},
     "strategies": {"list": list_strategies, "show": show_strategy},
     "forecast": {
         "import": forecast_commands.import_traces,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from activeselect.errors import ConfigError
+from activeselect.errors import ConfigError, did_you_mean
 
 #: Where a model or a preset comes with the package instead of from a folder or the hub.
 #: What `data.test` says for data that has no test set.
@@ -91,20 +91,85 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class Shot:
+    """A worked example that stands before the problem."""
+
+    question: str
+    trace: str
+
+
+@dataclass(frozen=True)
 class PromptConfig:
     """How a problem becomes text: the model reads ``prompt`` and learns to write ``target``.
 
-    The default is the paper's format, except that the model's own end token closes the target.
+    The model's own end token closes the target. Ready ones by name: :data:`PROMPTS`.
+
+    Args:
+        prompt: text with ``{question}``; default: the question, a line break and ``Answer:``, or
+            in a chat the question alone.
+        target: text with ``{trace}``; default: a space and the trace, or in a chat the trace alone.
+        chat: let the tokenizer's chat template write both, ``prompt`` as the user's message and
+            ``target`` as the assistant's.
+        system: what stands first; in a chat, the system message.
+        examples: worked examples between the two.
+        shots: how many of them a problem gets; where no ``examples`` are given they are drawn from
+            the train pool by the seed. A problem is never its own example.
+        separator: between parts (not in a chat).
+        stop: texts that end a completion, besides the end token.
     """
 
-    prompt: str = "{question}\nAnswer:"
-    target: str = " {trace}"
+    prompt: str = ""
+    target: str = ""
+    chat: bool = False
+    system: str = ""
+    examples: tuple[Shot, ...] = ()
+    shots: int = 0
+    separator: str = "\n\n"
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        filled = {
+            "prompt": self.prompt or ("{question}" if self.chat else "{question}\nAnswer:"),
+            "target": self.target or ("{trace}" if self.chat else " {trace}"),
+            "examples": tuple(self.examples),
+            "shots": self.shots or len(self.examples),
+            "stop": stop,
+        }
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
         _require(
             "{question}" in self.prompt, "prompt.prompt", "a text with {question}", self.prompt
         )
         _require("{trace}" in self.target, "prompt.target", "a text with {trace}", self.target)
+        _require(self.shots >= 0, "prompt.shots", "at least 0", self.shots)
+        _require(
+            not self.examples or self.shots <= len(self.examples),
+            "prompt.shots",
+            f"at most the number of prompt.examples = {len(self.examples)}",
+            self.shots,
+        )
+        _require(all(self.stop), "prompt.stop", "texts that are not empty", list(self.stop))
+
+
+#: The format of the paper's code, for both of its datasets; there nothing but ``Done.`` closes it.
+_PAPER = PromptConfig("{question}\nAnswer:", " {trace}\nDone.", stop=("\nDone.",))
+#: Prompts by name.
+PROMPTS = {
+    "plain": PromptConfig(),
+    "gsm8k": _PAPER,
+    "math": _PAPER,
+    "chat": PromptConfig(chat=True),
+}
+
+
+def prompt_of(setting: str | PromptConfig | None) -> PromptConfig | None:
+    """The prompt behind a setting: one of :data:`PROMPTS` by name, or as it stands."""
+    if not isinstance(setting, str):
+        return setting
+    if setting not in PROMPTS:
+        raise ConfigError(f"There is no prompt '{setting}'. {did_you_mean(setting, PROMPTS)}")
+    return PROMPTS[setting]
 
 
 @dataclass(frozen=True)
@@ -346,7 +411,8 @@ class RunConfig:
     Args:
         model: ``skills-base`` (built in), a folder as ``save_pretrained`` writes it, or a hub id.
         strategy: a name, ``{name: ..., PARAMETER: ...}``, or ``{class_path: ..., PARAMETER: ...}``.
-        prompt: how a problem becomes text; default: what fits the source.
+        prompt: how a problem becomes text: ``plain``, ``gsm8k``, ``math``, ``chat``, or settings;
+            default: what fits the source.
         seed: of everything random in the run.
         measure: signals measured besides those that the strategy requires, for the record.
         forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any``
@@ -361,7 +427,7 @@ class RunConfig:
     rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(mode="reweight"))
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    prompt: PromptConfig | None = None
+    prompt: str | PromptConfig | None = None
     seed: int = 0
     measure: tuple[str, ...] = ()
     forecast: str = "auto"
@@ -371,6 +437,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "measure", tuple(self.measure))
+        object.__setattr__(self, "prompt", prompt_of(self.prompt))
         _require(bool(self.model), "model", "a folder or hub id", self.model)
         _require(self.seed >= 0, "seed", "at least 0", self.seed)
         _require(self.devices == 1, "devices", "1 (several are not supported yet)", self.devices)
@@ -469,7 +536,7 @@ class StudyConfig:
     rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(budgets=(150, 300, 600)))
     recipe: RecipeConfig | None = None
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    prompt: PromptConfig | None = None
+    prompt: str | PromptConfig | None = None
     measure: tuple[str, ...] = ()
     accelerator: str = "auto"
     workers: int = 0
@@ -479,6 +546,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         for name in ("data", "seeds", "measure"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "prompt", prompt_of(self.prompt))
         _require(len(self.data) > 0, "data", "at least one dataset", self.data)
         _require(len(self.strategies) > 0, "strategies", "at least one strategy", self.strategies)
         _require(

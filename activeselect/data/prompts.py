@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from activeselect.config import PromptConfig
-from activeselect.data.pool import Pool, Problem
+from activeselect.data.pool import Pool
+from activeselect.data.templates import Text, to_text
 from activeselect.errors import ModelError
 
 IntArray = NDArray[np.int64]
@@ -40,31 +41,19 @@ class Encoded:
         return self.ids[: self.start]
 
 
-def render(problem: Problem, template: PromptConfig) -> tuple[str, str]:
-    """Prompt and target text of a problem.
-
-    Example:
-        >>> render(Problem(0, "1 + 1 ?", "so 2", "2"), PromptConfig("Q: {question} ", "{trace}"))
-        ('Q: 1 + 1 ? ', 'so 2')
-    """
-    # replace, not format: a question may contain braces
-    return (
-        template.prompt.replace("{question}", problem.question),
-        template.target.replace("{trace}", problem.trace),
-    )
-
-
 def encode(
     pool: Pool, index: Sequence[int] | IntArray, tokenizer: Any, template: PromptConfig
 ) -> list[Encoded]:
     """Tokenize problems, prompt and target as one text.
 
     The first target token is the first one that reaches past the prompt's last character, so a
-    token that straddles both belongs to the target. One end token closes every target.
+    token that straddles both belongs to the target. One end token closes every target: in a chat
+    the one that the template puts after the message, else the tokenizer's.
 
     Raises:
         ModelError: if the tokenizer is not a fast one (offsets are needed), has no end token, or
             leaves a prompt no token of its own (its first token reaches into the target).
+        ConfigError: if a stop text occurs inside a trace.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError("The tokenizer must be a fast one (with character offsets).")
@@ -72,23 +61,52 @@ def encode(
         raise ModelError("The tokenizer has no end-of-text token; set tokenizer.eos_token.")
     if len(index) == 0:
         return []
-    parts = [render(problem, template) for problem in pool.problems(index)]
-    batch = tokenizer([a + b for a, b in parts], return_offsets_mapping=True)
-    end = tokenizer.eos_token_id
+    texts = [to_text(problem, template, tokenizer) for problem in pool.problems(index)]
+    batch = tokenizer(
+        [text.prompt + text.target for text in texts],
+        return_offsets_mapping=True,
+        add_special_tokens=not template.chat,  # a chat template writes them itself
+        verbose=False,  # too long a text is reported by fit_to_context
+    )
+    closing = _special_tokens(tokenizer) if template.chat else frozenset()
     encoded = []
-    rows = zip(index, parts, batch["input_ids"], batch["offset_mapping"], strict=True)
-    for position, (prompt, _), ids, offsets in rows:
-        while ids and ids[-1] == end:  # some tokenizers close the text themselves
-            ids.pop()
-        past = np.array([stop for _, stop in offsets[: len(ids)]]) > len(prompt)
-        start = int(np.argmax(past)) if past.any() else len(ids)
+    rows = zip(index, texts, batch["input_ids"], batch["offset_mapping"], strict=True)
+    for position, text, ids, offsets in rows:
+        ids = _closed(ids, offsets, text, tokenizer.eos_token_id, closing)
+        past = np.array([stop for _, stop in offsets[: len(ids) - 1]]) > len(text.prompt)
+        start = int(np.argmax(past)) if past.any() else len(ids) - 1
         if start == 0:
             raise ModelError(
-                f"The prompt {prompt!r} has no token of its own; let prompt.prompt end, or "
+                f"The prompt {text.prompt!r} has no token of its own; let prompt.prompt end, or "
                 "prompt.target begin, where the tokenizer splits (a line break, for example)."
             )
-        encoded.append(Encoded(int(position), np.array([*ids, end], dtype=np.int32), start))
+        encoded.append(Encoded(int(position), np.array(ids, dtype=np.int32), start))
     return encoded
+
+
+def _closed(
+    ids: list[int],
+    offsets: list[tuple[int, int]],
+    text: Text,
+    end: int,
+    closing: frozenset[int],
+) -> list[int]:
+    """The tokens up to and with the one that ends the target."""
+    written = len(text.prompt) + text.content
+    if text.content < len(text.target):
+        after = [i for i, (start, stop) in enumerate(offsets) if stop > start >= written]
+        ended = next((i for i in after if ids[i] in closing), None)
+        if ended is not None:
+            return ids[: ended + 1]
+        ids = ids[: after[0]] if after else list(ids)
+    while ids and ids[-1] == end:  # some tokenizers close the text themselves
+        ids = ids[:-1]
+    return [*ids, end]
+
+
+def _special_tokens(tokenizer: Any) -> frozenset[int]:
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(tokenizer.all_special_ids) | {id for id, token in added if token.special}
 
 
 class EncodedSet(torch.utils.data.Dataset[Encoded]):

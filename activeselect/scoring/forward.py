@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from activeselect.data.prompts import IGNORED, Encoded, batches_by_tokens, collate
+from activeselect.scoring.families import length_kinds
 from activeselect.scoring.memory import run_batches
 
 IntArray = NDArray[np.int64]
@@ -77,7 +78,8 @@ def target_statistics(
                 found["hes"][row] = float(token.entropy.topk(count).values.sum())
 
     lengths = [len(item.ids) for item in items]
-    run_batches(batches_by_tokens(lengths, batch_tokens), lengths, measure)
+    kinds = length_kinds(model.config, lengths)
+    run_batches(batches_by_tokens(lengths, batch_tokens, kinds), lengths, measure)
     return found
 
 

@@ -7,7 +7,7 @@ on the number of ranks, or on where a scoring pass was interrupted (up to float 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from activeselect.scoring.families import (
 from activeselect.scoring.memory import run_batches
 
 IntArray = NDArray[np.int64]
+#: Tokens after which completions are looked at for stop texts.
+CHECK_EVERY = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -65,6 +67,7 @@ def generate(
     end_tokens: Sequence[int],
     pad_token: int,
     batch_tokens: int,
+    stopped: Callable[[list[list[int]]], list[bool]] | None = None,
 ) -> list[list[list[int]]]:
     """Complete every prompt ``samples`` times.
 
@@ -79,6 +82,8 @@ def generate(
         keys: random stream of each completion, uint64 ``[len(prompts), samples]``.
         end_tokens: a completion stops at (and does not contain) any of these.
         batch_tokens: largest (prompt + new tokens) x rows of a batch.
+        stopped: told the new tokens of each row every :data:`CHECK_EVERY` tokens; says which rows
+            need no more.
 
     Returns:
         ``completions[prompt][sample]``, lists of token ids; one that was cut has the length
@@ -105,6 +110,7 @@ def generate(
             top_p,
             torch.tensor([stops[i] for i in batch], device=model.device),
             torch.tensor(end_tokens, dtype=torch.long, device=model.device),
+            stopped,
         )
         for row, i in enumerate(batch):
             out[i] = done[row * samples : (row + 1) * samples]
@@ -169,6 +175,7 @@ def _generate_batch(
     top_p: float,
     stops: Tensor,
     end_tokens: Tensor,
+    stopped: Callable[[list[list[int]]], list[bool]] | None,
 ) -> list[list[int]]:
     samples = keys.shape[1]
     logits = reader.logits()
@@ -190,6 +197,9 @@ def _generate_batch(
         ended = torch.isin(token, end_tokens)
         tokens[active, step] = token
         lengths[active[ended]] = step
+        if stopped is not None and (step + 1) % CHECK_EVERY == 0:
+            hit = torch.tensor(stopped(tokens[active, : step + 1].tolist()), device=active.device)
+            lengths[active[hit & ~ended]] = step + 1
         keep = (step + 1 < lengths[active]).nonzero().squeeze(1)
         if len(keep) == 0:
             break

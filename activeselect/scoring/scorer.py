@@ -17,7 +17,7 @@ from activeselect.data.answers import AnswerChecker
 from activeselect.data.prompts import Encoded
 from activeselect.errors import StrategyError
 from activeselect.scoring.forward import embed_questions, target_statistics, without_question
-from activeselect.scoring.generate import generate, longest_completion, stream_keys
+from activeselect.scoring.generate import CHECK_EVERY, generate, longest_completion, stream_keys
 from activeselect.scoring.gradients import project_gradients
 from activeselect.scoring.signals import ONE_PASS
 
@@ -76,6 +76,7 @@ class LiveScorer:
         checker: extracts and compares final answers.
         config: samples, temperature, batch size.
         seed: of the completions; each depends on (seed, round, example, sample) alone.
+        stop: texts that end a completion, besides the end token.
         reference: loads the reference model, for :meth:`reference_loss`.
     """
 
@@ -86,12 +87,14 @@ class LiveScorer:
         config: ScoringConfig,
         *,
         seed: int = 0,
+        stop: Sequence[str] = (),
         reference: Callable[[], Any] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.checker = checker
         self.config = config
         self.seed = seed
+        self.stop = tuple(stop)
         self._load_reference = reference
 
     def score(
@@ -162,19 +165,33 @@ class LiveScorer:
             top_p=self.config.top_p,
             max_new_tokens=self.config.max_new_tokens,
             keys=stream_keys(index, samples, seed=self.seed, round=round),
-            end_tokens=sorted(self._end_tokens(model)),
+            end_tokens=sorted(self._end_tokens(model, items)),
             pad_token=pad_token_of(self.tokenizer),
             batch_tokens=self.config.batch_tokens,
+            stopped=self._stopped if self.stop else None,
         )
         flat = [row for rows in ids for row in rows]
+        found = self.tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else []
+        texts = [before_stop(text, self.stop) for text in found]
+        longest = [
+            longest_completion(model, item.prompt, self.config.max_new_tokens)
+            for item in items
+            for _ in range(samples)
+        ]
         cut = sum(
-            len(row) == longest_completion(model, item.prompt, self.config.max_new_tokens)
-            for item, rows in zip(items, ids, strict=True)
-            for row in rows
+            len(row) == limit and text == whole
+            for row, limit, text, whole in zip(flat, longest, texts, found, strict=True)
         )
-        texts = self.tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else []
         generated = sum(len(row) for row in flat) + len(flat) - cut
         return [texts[i : i + samples] for i in range(0, len(texts), samples)], generated, cut
+
+    def _stopped(self, tokens: Sequence[Sequence[int]]) -> list[bool]:
+        """Whether the newest of these tokens of each row hold a stop text."""
+        newest = CHECK_EVERY + 4 * max(map(len, self.stop))  # a character has at most four bytes
+        texts = self.tokenizer.batch_decode(
+            [row[-newest:] for row in tokens], skip_special_tokens=True
+        )
+        return [before_stop(text, self.stop) != text for text in texts]
 
     def _passes(
         self, model: Any, items: Sequence[Encoded], what: frozenset[str]
@@ -245,10 +262,22 @@ class LiveScorer:
         begin = self.tokenizer.bos_token_id
         return int(self.tokenizer.eos_token_id if begin is None else begin)
 
-    def _end_tokens(self, model: Any) -> set[int]:
+    def _end_tokens(self, model: Any, items: Sequence[Encoded]) -> set[int]:
+        """What ends a completion: the model's, the tokenizer's, and the targets' own end."""
         configured = getattr(model.generation_config, "eos_token_id", None)
         ends = configured if isinstance(configured, list) else [configured]
-        return {int(end) for end in [*ends, self.tokenizer.eos_token_id] if end is not None}
+        ends = [*ends, self.tokenizer.eos_token_id, *(item.ids[-1] for item in items)]
+        return {int(end) for end in ends if end is not None}
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first of the stop texts.
+
+    Example:
+        >>> before_stop("It is 7.\\nDone. And", ["And", "\\nDone."])
+        'It is 7.'
+    """
+    return text[: min((text.index(end) for end in stop if end in text), default=len(text))]
 
 
 def pad_token_of(tokenizer: Any) -> int:

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
 from activeselect.errors import ActiveSelectError, ModelError, TrainingError
-from activeselect.training.adapt import base_of, with_saved_adapters
+from activeselect.training.adapt import ADAPTER_FILE, base_of, with_saved_adapters
 from activeselect.training.loss import target_loss
 
 #: Devices with AdamW in one kernel.
@@ -179,6 +179,29 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     Raises:
         ModelError: if the folder or hub id is absent, incomplete, or no causal LM.
     """
+    where = _found(name)
+    base = base_of(Path(where))
+    with _named(name):
+        if base is None:
+            model = AutoModelForCausalLM.from_pretrained(
+                where, use_safetensors=True, dtype=dtype or "auto"
+            )
+        else:
+            model = with_saved_adapters(load_model(base, dtype)[0], Path(where))
+    tokenizer = load_tokenizer(name)
+    _check_tokens(name, model, tokenizer)
+    return model, tokenizer
+
+
+def load_tokenizer(name: str) -> Any:
+    """Load the tokenizer of a model alone; arguments and errors as for :func:`load_model`."""
+    where = _found(name)
+    with _named(name):
+        return AutoTokenizer.from_pretrained(where)
+
+
+def _found(name: str) -> str:
+    """The folder or hub id behind a name, if it can be one."""
     where = resolve_model(name)
     folder = Path(where)
     looks_local = folder.is_absolute() or where.startswith((".", "~")) or where.count("/") != 1
@@ -187,28 +210,26 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
             f"There is no model folder '{name}'. Expected a folder as save_pretrained writes it, a "
             f"hub id like 'Qwen/Qwen2.5-0.5B', or '{BUILT_IN_MODEL}'."
         )
-    base = base_of(folder)
-    if base is None and folder.is_dir() and not (folder / "config.json").is_file():
+    files = ("config.json", ADAPTER_FILE)
+    if folder.is_dir() and not any((folder / file).is_file() for file in files):
         raise ModelError(
             f"The model folder '{name}' has no config.json; expected config, tokenizer and "
             "safetensors weights as save_pretrained writes them."
         )
+    return where
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Load without progress bars; say of which model what transformers complains about."""
     try:
         with without_progress_bars():
-            if base is None:
-                model = AutoModelForCausalLM.from_pretrained(
-                    where, use_safetensors=True, dtype=dtype or "auto"
-                )
-            else:
-                model = with_saved_adapters(load_model(base, dtype)[0], folder)
-            tokenizer = AutoTokenizer.from_pretrained(where)
+            yield
     except ActiveSelectError as error:
         raise ModelError(f"The adapters in '{name}' need their base model: {error}") from error
     except Exception as error:  # transformers raises a dozen types for a broken folder
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"Cannot load the model '{name}': {reason}") from error
-    _check_tokens(name, model, tokenizer)
-    return model, tokenizer
 
 
 def _check_tokens(name: str, model: Any, tokenizer: Any) -> None:

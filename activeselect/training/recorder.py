@@ -68,6 +68,7 @@ class Recorder:
             get_checker(pool.checker),
             scoring,
             seed=seed,
+            stop=prompt.stop,
             reference=None if reference is None else lambda: load_model(reference)[0],
         )
         self._open: list[Scores] = []

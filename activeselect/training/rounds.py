@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from activeselect.config import PromptConfig, ScoringConfig
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encode
+from activeselect.data.templates import with_examples
 from activeselect.errors import ConfigError, StrategyError
 from activeselect.scoring.scorer import pad_token_of
 from activeselect.scoring.signals import (
@@ -98,7 +99,7 @@ class ActiveSelection(lightning.Callback):
         self.tokenizer = tokenizer
         self.strategy = create(strategy)
         self.scoring = scoring or ScoringConfig()
-        self.prompt = prompt or PromptConfig()
+        self.prompt = with_examples(prompt or PromptConfig(), pool, seed=seed)
         self.train = np.arange(len(pool)) if train is None else np.asarray(train, dtype=np.int64)
         self.score_every = score_every
         self.score_until = score_until

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from activeselect.config import RunConfig, config_hash, settings_of_scores, to_plain
+from activeselect.config import RunConfig, config_hash, prompt_of, settings_of_scores, to_plain
 from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.prompts import Encoded, encode
 from activeselect.data.regions import with_regions
+from activeselect.data.templates import check_texts, with_examples
 from activeselect.environment import environment
 from activeselect.errors import ConfigError
 from activeselect.files import explained, read_json, write_json
@@ -79,7 +80,9 @@ class ActiveRun:
         self.model, self.tokenizer = load_model(config.model)
         check(self.model, config.recipe)
         data = load_data(config.data, seed=config.seed)
-        self.prompt = config.prompt or data.prompt
+        prompt = prompt_of(config.prompt) or data.prompt
+        self.prompt = with_examples(prompt, data.pool, seed=config.seed)
+        check_texts(data.pool, self.prompt, self.tokenizer)
         self.data = fit_to_context(
             data,
             self.tokenizer,

@@ -170,7 +170,11 @@ class Stage:
             progress(self.active.cost.samples_seen, self.run_.total, "testing")
         started = time.perf_counter()
         scorer = LiveScorer(
-            self.tokenizer, get_checker(test.checker), self.config.scoring, seed=self.config.seed
+            self.tokenizer,
+            get_checker(test.checker),
+            self.config.scoring,
+            seed=self.config.seed,
+            stop=self.run_.prompt.stop,
         )
         answers = test.dataset["answer"]
         correct, _ = scorer.evaluate(self.model, self.run_.test_items, list(answers))

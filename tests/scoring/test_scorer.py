@@ -16,7 +16,7 @@ from activeselect.data.answers import AnswerChecker, get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, encode
 from activeselect.errors import StrategyError
-from activeselect.scoring.scorer import LiveScorer, evaluating, pad_token_of
+from activeselect.scoring.scorer import LiveScorer, before_stop, evaluating, pad_token_of
 from activeselect.scoring.signals import measurements
 
 CONFIG = ScoringConfig(samples=3, max_new_tokens=8, batch_tokens=300, keep_completions=2)
@@ -243,11 +243,36 @@ def test_all_configured_end_tokens_end(tiny_model: Path, tokenizer: Any) -> None
     scorer = LiveScorer(tokenizer, Recorder(), CONFIG)
     end = tokenizer.eos_token_id
     model.generation_config.eos_token_id = [7, 9]
-    assert scorer._end_tokens(model) == {7, 9, end}
+    assert scorer._end_tokens(model, []) == {7, 9, end}
+    other = Encoded(0, np.array([5, 6, 3], np.int32), 1)  # a chat's end of message
+    assert scorer._end_tokens(model, [other]) == {7, 9, end, 3}
     model.generation_config.eos_token_id = None
-    assert scorer._end_tokens(model) == {end}
+    assert scorer._end_tokens(model, []) == {end}
     model.generation_config = None
-    assert scorer._end_tokens(model) == {end}
+    assert scorer._end_tokens(model, []) == {end}
+
+
+def test_stop_texts_end_completions_and_change_nothing_before_them(
+    model: Any, tokenizer: Any, items: list[Encoded]
+) -> None:
+    config = replace(CONFIG, max_new_tokens=40)
+    free = LiveScorer(tokenizer, Recorder(), config, seed=1)
+    texts, generated, cut = free.complete(model, items, samples=3, round=0)
+    words = [word for row in texts for text in row for word in text.split()[5:]]
+    stop = tuple(sorted(set(words), key=words.count)[-2:])
+    ended = LiveScorer(tokenizer, Recorder(), config, seed=1, stop=stop)
+    shorter, fewer, less = ended.complete(model, items, samples=3, round=0)
+    assert shorter == [[before_stop(text, stop) for text in row] for row in texts]
+    assert (
+        sum(
+            a != b
+            for old, new in zip(texts, shorter, strict=True)
+            for a, b in zip(old, new, strict=True)
+        )
+        > 5
+    )
+    assert fewer < generated
+    assert 0 < less < cut
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end_token() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ LLAMA = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,  # grouped queries
-    "max_position_embeddings": 96,
+    "max_position_embeddings": 192,
 }
 SLIDING = {**LLAMA, "sliding_window": 8}
 UNGROUPED = {name: value for name, value in LLAMA.items() if name != "num_key_value_heads"}
@@ -211,6 +212,21 @@ def test_trains_scores_selects_and_resumes(folder: Path, data: Path, tmp_path: P
         for i in (0, 1)
     )
     assert np.mean(second.to_numpy()) < np.mean(first.to_numpy())  # it learns
+
+
+def test_a_chat_with_drawn_examples_trains(data: Path, tmp_path: Path) -> None:
+    folder = build("llama", tmp_path / "base")
+    _, tokenizer = load_model(str(folder))
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for m in messages %}{{ m.role }} {{ m.content }}{{ eos_token }}"
+        "{% endfor %}{% if add_generation_prompt %}assistant {% endif %}"
+    )
+    tokenizer.save_pretrained(folder)
+    prompt = PromptConfig(chat=True, system="Add.", shots=1, stop=("\n\n",))
+    recipe = RecipeConfig(learning_rate=1e-2, epochs=1, batch_size=4)
+    config = replace(config_of(folder, data), prompt=prompt, recipe=recipe, save_model=False)
+    result = ActiveRun(config).run(tmp_path / "run")
+    assert result.curve[0]["samples_seen"] == 10
 
 
 def test_a_saved_model_is_the_same_when_reloaded(folder: Path, tmp_path: Path) -> None:
