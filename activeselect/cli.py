@@ -149,11 +149,11 @@ def find_config(name: str) -> str:
     if Path(name).is_file():
         return name
     shipped = {
-        Path(entry.name).stem: str(entry)
+        entry.name.removesuffix(".yaml"): str(entry)
         for entry in resources.files("activeselect.configs").iterdir()
         if entry.name.endswith(".yaml")
     }
-    stem = Path(name).stem
+    stem = Path(name).name.removesuffix(".yaml")  # a name may have dots: gsm8k-qwen-0.5b-lora
     if name in shipped or (Path(name).parts == ("configs", f"{stem}.yaml") and stem in shipped):
         return shipped[stem]
     raise ConfigError(f"There is no config file '{name}'. {did_you_mean(name, shipped)}")
