@@ -42,9 +42,9 @@ class Allocate(Strategy):
     Prefers: groups that are large, not yet mastered, and rising or still unknown; within a group
         every candidate is equally likely.
     Helps: when the data falls into groups of which some are mastered, or some cannot be learned.
-    Hurts: with many groups of a few examples each, where nothing can be learned about a group
-        before it matters; where the test has other shares of the groups than the pool; where the
-        pool is one group it is random selection.
+    Hurts: in the first acquisition on a pool with noise, as nothing tells a hard group from one
+        that cannot be learned before a first training; with many groups of a few examples each.
+        Where the pool is one group it is random selection.
     Costs: sampled completions of every example once, before it is trained on; no pass over the
         train set.
     Source: this project; water-filling over learning curves with a hierarchical grid posterior.
@@ -79,20 +79,23 @@ class Allocate(Strategy):
         quota = self.quota(context, min(budget, len(context.candidates)))
         members = context.groups[context.candidates]
         if context.reweights:  # nothing can be added: the same shares as sampling weights
-            share = quota / np.maximum(np.bincount(members, minlength=len(quota)), 1)
-            return draw(context, self.probe_share + share[members], budget, rng)
-        chosen = [
-            rng.choice(context.candidates[members == group], size=quota[group], replace=False)
-            for group in np.flatnonzero(quota)
-        ]
-        return Selection.of(np.concatenate([context.candidates[:0], *chosen]))
+            times = quota / np.maximum(np.bincount(members, minlength=len(quota)), 1)
+            weight = self.probe_share + (1 - self.probe_share) * times[members]
+            return draw(context, weight, budget, rng)
+        order = rng.permutation(len(members))
+        order = order[np.argsort(members[order], kind="stable")]
+        first = np.searchsorted(members[order], np.arange(len(quota)))
+        place = np.arange(len(order)) - first[members[order]]  # within its group, at random
+        return Selection.of(context.candidates[order[place < quota[members[order]]]])
 
     def quota(self, context: SelectionContext, budget: int) -> IntArray:
         """How many of the next ``budget`` examples each group should get, int64 ``[G]``."""
         size = int(context.groups.max(initial=0)) + 1
         have = np.bincount(context.groups[context.train], minlength=size)
         room = np.bincount(context.groups[context.candidates], minlength=size)
-        whole = room if context.reweights else have + room
+        whole = have if context.reweights else have + room
+        if context.reweights:
+            room = np.where(room > 0, budget, 0)  # an example may be seen more than once
         seen, trials, right = evidence(context.history("prequential"), context.groups, size)
         curves, prior = curve_family(self.unlearnable)
         belief = posterior(curves, prior, seen, trials, right)

@@ -214,8 +214,9 @@ def test_reweighting_prefers_the_same_groups() -> None:
     selection = Allocate().select(context, 80, np.random.default_rng(0))
     groups = context.groups[selection.index]
     assert len(selection.index) == 80
-    assert selection.weight[groups == 0].min() >= selection.weight[groups == 1].max()
-    assert selection.weight.min() > 0
+    assert selection.weight[groups == 0].min() > 2 * selection.weight[groups == 1].max()
+    assert selection.weight.min() >= 0.3
+    assert selection.weight.mean() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
