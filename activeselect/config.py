@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from activeselect.errors import ConfigError, did_you_mean
+from activeselect.files import is_folder_name
 
 #: Where a model or a preset comes with the package instead of from a folder or the hub.
 #: What `data.test` says for data that has no test set.
@@ -549,6 +550,10 @@ class StudyConfig:
         object.__setattr__(self, "prompt", prompt_of(self.prompt))
         _require(len(self.data) > 0, "data", "at least one dataset", self.data)
         _require(len(self.strategies) > 0, "strategies", "at least one strategy", self.strategies)
+        for label in self.strategies:  # folders are named after them
+            _require(
+                is_folder_name(label), "strategies", "labels without / and \\, not only dots", label
+            )
         _require(
             self.baseline in self.strategies,
             "baseline",

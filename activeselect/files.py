@@ -95,6 +95,16 @@ def make_folder(path: Path) -> None:
     sync(path.parent)
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether a text names a folder inside another one, and nothing above or below it.
+
+    Example:
+        >>> [is_folder_name(name) for name in ("premem 0.6", "..", "a/b", "")]
+        [True, False, False, False]
+    """
+    return name.strip(". ") != "" and not any(c in "/\\" or ord(c) < 32 for c in name)
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk (POSIX)."""
     if path.is_dir() and os.name != "posix":

@@ -39,7 +39,8 @@ def dataset_names(data: Sequence[DataConfig]) -> list[str]:
     """A short, unique folder name per dataset."""
     names: list[str] = []
     for config in data:
-        stem = config.preset or config.source.rstrip("/").split("/")[-1].split(".")[0] or "data"
+        preset = config.preset and get_preset(config.preset).name  # an unknown one is refused
+        stem = preset or config.source.rstrip("/").split("/")[-1].split(".")[0] or "data"
         name, number = stem, 2
         while name in names:
             name, number = f"{stem}-{number}", number + 1

@@ -16,6 +16,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,6 +138,28 @@ class RunFolder:
             sync(file)
         temporary.rename(target)
         sync(target.parent)
+
+
+@contextmanager
+def readable(checkpoint: Path) -> Iterator[None]:
+    """Turn what torch says about a checkpoint that it will not read into a message.
+
+    Raises:
+        StoreError: if the file is damaged, or holds objects instead of tensors and numbers.
+    """
+    try:
+        yield
+    except (pickle.UnpicklingError, EOFError, OSError, RuntimeError) as error:
+        # a file that is cut off makes torch seek before its start, or miss the archive's directory
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
+        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:120]
+        raise StoreError(
+            f"{checkpoint} is damaged, or was altered to hold more than tensors and numbers "
+            f"({reason}). Nothing of it was run; delete it, and the same command repeats the stage."
+        ) from error
 
 
 def _start_order(file: Path) -> tuple[int, int]:

@@ -184,7 +184,7 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     with _named(name):
         if base is None:
             model = AutoModelForCausalLM.from_pretrained(
-                where, use_safetensors=True, dtype=dtype or "auto"
+                where, use_safetensors=True, trust_remote_code=False, dtype=dtype or "auto"
             )
         else:
             model = with_saved_adapters(load_model(base, dtype)[0], Path(where))
@@ -197,7 +197,7 @@ def load_tokenizer(name: str) -> Any:
     """Load the tokenizer of a model alone; arguments and errors as for :func:`load_model`."""
     where = _found(name)
     with _named(name):
-        return AutoTokenizer.from_pretrained(where)
+        return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
 
 
 def _found(name: str) -> str:
@@ -216,6 +216,7 @@ def _found(name: str) -> str:
             f"The model folder '{name}' has no config.json; expected config, tokenizer and "
             "safetensors weights as save_pretrained writes them."
         )
+    _check_weights(name, folder)
     return where
 
 
@@ -230,6 +231,21 @@ def _named(name: str) -> Iterator[None]:
     except Exception as error:  # transformers raises a dozen types for a broken folder
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"Cannot load the model '{name}': {reason}") from error
+
+
+def _check_weights(name: str, folder: Path) -> None:
+    """Refuse weights that are pickles: reading them could run code."""
+    pickled = [
+        file.name
+        for file in (sorted(folder.iterdir()) if folder.is_dir() else ())
+        if file.suffix in (".bin", ".pt", ".pth", ".ckpt") and file.name != "training_args.bin"
+    ]
+    if pickled and not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"The model folder '{name}' has its weights as a pickle ({pickled[0]}), which could "
+            "run code; expected *.safetensors. Where you trust it, load it with transformers and "
+            "save it anew with save_pretrained, which writes safetensors."
+        )
 
 
 def _check_tokens(name: str, model: Any, tokenizer: Any) -> None:

@@ -25,7 +25,7 @@ from activeselect.files import replacing, sync
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.adapt import merged
-from activeselect.training.folder import RunFolder, RunState
+from activeselect.training.folder import RunFolder, RunState, readable
 from activeselect.training.history import Cost, History
 from activeselect.training.module import ReasoningModule, save_model
 from activeselect.training.rounds import ActiveSelection
@@ -126,7 +126,7 @@ class Stage:
         callbacks: list[Any] = [self.active, _Checkpoint(checkpoint)]
         if progress is not None:
             callbacks.append(_Report(progress, self.active, self.run_.total))
-        with _quiet():
+        with _quiet(), readable(checkpoint):
             trainer = lightning.Trainer(
                 accelerator=self.config.accelerator,
                 devices=self.config.devices,
