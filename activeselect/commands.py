@@ -286,6 +286,7 @@ COMMANDS: dict[str, Any] = {
         "evaluate": forecast_commands.evaluate,
         "fit": forecast_commands.fit,
         "predict": forecast_commands.predict,
+        "replay": forecast_commands.replay,
     },
     "benchmark": {
         "base": benchmark_base,

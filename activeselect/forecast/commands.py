@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from activeselect.errors import DataError
 from activeselect.files import write_text
@@ -28,6 +28,8 @@ from activeselect.forecast.import_official import official_runs, official_tables
 from activeselect.forecast.import_runs import run_folders, run_tables
 from activeselect.forecast.live import load_model, load_pretrained, source_of, tau_of
 from activeselect.forecast.regressor import TestAccuracyRegressor
+from activeselect.forecast.replay import Settings, recordings
+from activeselect.forecast.replay import replay as replay_runs
 from activeselect.forecast.report import evaluation
 from activeselect.forecast.trace_format import write_traces
 from activeselect.forecast.traces import RunTrace, datasets_in, read_traces, runs_of
@@ -166,6 +168,49 @@ def predict(
     console = Console(highlight=False)
     console.print(table)
     console.print("Forecast by: " + "; ".join(sorted({str(row["source"]) for row in rows})))
+
+
+def replay(traces: Path, config: Settings, dataset: str = "gsm8k", json: bool = False) -> None:
+    """Replay a sampling policy on recorded outcomes, next to the paper's protocol.
+
+    Args:
+        traces: trace folder whose runs have many outcomes (column ``outcomes_50``).
+        config: all settings.
+        dataset: name of the dataset in it.
+        json: print JSON instead of a table.
+
+    Raises:
+        DataError: if the traces are missing, damaged, or have too few outcomes.
+    """
+    report = replay_runs(recordings(traces, dataset), config)
+    if json:
+        print(json_module.dumps(report, indent=1, allow_nan=False))
+        return
+    table = Table(
+        Column("run", overflow="fold"),
+        "samples",
+        "Spearman",
+        f"n={config.samples}",
+        "difference",
+        "bias",
+    )
+    for row in report["runs"]:
+        spread = row["difference"]
+        table.add_row(
+            row["run"],
+            f"{row['share']['mean']:.1%}",
+            f"{row['spearman']['mean']:.3f}",
+            f"{row['paper_spearman']['mean']:.3f}",
+            f"{spread['mean']:+.3f} ({spread['low']:+.3f} to {spread['high']:+.3f})",
+            f"{row['bias']['mean']:+.4f}",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(
+        f"Policy {config.policy}; samples: share of the paper's {config.samples} per example and "
+        f"checkpoint; {config.repeats} repetitions, {report['level']:.0%} interval; "
+        f"{report['about']}."
+    )
 
 
 def fit_runs(runs: Sequence[RunTrace]) -> TestAccuracyRegressor:

@@ -1,0 +1,251 @@
+"""Sampling policies replayed on recorded outcomes: what fewer samples would have shown.
+
+Half of an example's recorded outcomes are held back; premem computed with them, at all checkpoints,
+is the truth. The policy draws without replacement from the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.stats import rankdata, t
+
+from activeselect.errors import ConfigError, DataError, did_you_mean
+from activeselect.forecast.trace_format import EXAMPLES_SCHEMA, read_table
+from activeselect.forecast.traces import datasets_in
+from activeselect.scoring.budget import (
+    POLICIES,
+    Adaptive,
+    Exact,
+    SamplingPolicy,
+    SkipMemorized,
+    systematic_subset,
+)
+from activeselect.scoring.trajectory import WALK, Counts
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+LEVEL = 0.95
+MANY = "outcomes_50"
+#: Standard deviations of the walk to choose from, on the other runs.
+WALKS = (0.8, 1.2, 1.6, 2.0)
+MakePolicy = Callable[["Recording"], SamplingPolicy]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One run with many outcomes: R checkpoints, N examples, S outcomes of each."""
+
+    name: str
+    right: BoolArray  # [R, N, S]
+    mean_nll: FloatArray  # [R, N]
+    tokens: FloatArray | None  # [N]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is replayed.
+
+    Args:
+        policy: name of the sampling policy.
+        samples: of the paper's protocol, and at most per example and round.
+        tau: memorization threshold, nats per token.
+        share: of the paper's samples that ``adaptive`` may use.
+        subset: part of the examples that is sampled at all, for the dataset-level value.
+        repeats: random divisions into truth and draws.
+        seed: of all of them.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+
+    policy: str = "adaptive"
+    samples: int = 5
+    tau: float = 0.1
+    share: float = 0.2
+    subset: float = 1.0
+    repeats: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ConfigError(
+                f"There is no sampling policy '{self.policy}'. "
+                f"{did_you_mean(self.policy, POLICIES)}"
+            )
+        limits = {
+            "samples": (self.samples >= 1, "at least 1"),
+            "tau": (self.tau >= 0, "at least 0 nats per token"),
+            "share": (0 < self.share <= 1, "in (0, 1]"),
+            "subset": (0 < self.subset <= 1, "in (0, 1]"),
+            "repeats": (self.repeats >= 2, "at least 2, for an interval"),
+            "seed": (self.seed >= 0, "at least 0"),
+        }
+        for name, (fine, expected) in limits.items():
+            if not fine:
+                raise ConfigError(f"{name}: expected {expected}, received {getattr(self, name)}")
+
+
+def recordings(folder: Path, dataset: str) -> list[Recording]:
+    """The runs of a dataset that have many outcomes (column ``outcomes_50``), sorted by name.
+
+    Raises:
+        DataError: if there are none, or an example lacks a checkpoint, outcomes or its NLL.
+    """
+    known = datasets_in(folder)
+    if dataset not in known:
+        raise DataError(f"{folder}: no dataset '{dataset}'. {did_you_mean(dataset, known)}")
+    path = folder / f"{dataset}_examples.parquet"
+    read_table(path, EXAMPLES_SCHEMA, {"n_tokens"})
+    table = pq.read_table(path)
+    if MANY not in table.column_names or table[MANY].null_count == len(table):
+        raise DataError(f"{path}: expected a column {MANY} with outcomes to hold back, found none")
+    tokens = _tokens(table)
+    table = table.filter(pc.is_valid(table[MANY]))
+    names = sorted(pc.unique(table["run"]).to_pylist())
+    return [_recording(table.filter(pc.equal(table["run"], n)), n, tokens, path) for n in names]
+
+
+def _recording(table: pa.Table, name: str, tokens: dict[int, int], path: Path) -> Recording:
+    table = table.sort_by([("step", "ascending"), ("example_id", "ascending")])
+    steps = len(pc.unique(table["step"]))
+    ids = table["example_id"].to_numpy()
+    lengths = np.unique(pc.list_value_length(table[MANY]).to_numpy())
+    nll = table["mean_nll"].to_numpy().astype(np.float64)
+    size = len(ids) // steps
+    whole = len(ids) == steps * size and np.all(ids.reshape(steps, size) == ids[:size])
+    if not whole or len(lengths) > 1 or lengths[0] < 2 or not np.all(np.isfinite(nll)):
+        raise DataError(
+            f"{path}: run '{name}': expected the same examples at every checkpoint, with equally "
+            f"many outcomes in {MANY} and a mean_nll each; import it again"
+        )
+    flat = pc.list_flatten(table[MANY]).to_numpy(zero_copy_only=False).astype(bool)
+    known = [tokens.get(int(i)) for i in ids[:size]]
+    length = None if None in known else np.array(known, dtype=np.float64)
+    return Recording(name, flat.reshape(steps, size, -1), nll.reshape(steps, size), length)
+
+
+def _tokens(table: pa.Table) -> dict[int, int]:
+    """Length of each reference trace, from whichever run recorded it."""
+    if "n_tokens" not in table.column_names:
+        return {}
+    rows = table.select(["example_id", "n_tokens"]).filter(pc.is_valid(table["n_tokens"]))
+    return dict(zip(rows["example_id"].to_pylist(), rows["n_tokens"].to_pylist(), strict=True))
+
+
+def replay(runs: list[Recording], settings: Settings) -> dict[str, Any]:
+    """Replay a policy on every run, next to the paper's protocol on the same draws.
+
+    The walk of ``adaptive`` is the one with the smallest mean |bias| on the *other* runs, on draws
+    of their own; with a single run it is the default.
+    """
+    rows = []
+    for run in runs:
+        others = [other for other in runs if other is not run]
+        walk = _choose_walk(others, settings) if settings.policy == Adaptive.name else None
+        results = [_once(run, settings, _maker(settings, walk), k) for k in range(settings.repeats)]
+        means = {key: _interval([result[key] for result in results]) for key in results[0]}
+        rows.append({"run": run.name, "walk": walk, **means})
+    about = "truth: premem of the last checkpoint, from the outcomes held back at all checkpoints"
+    return {"settings": vars(settings), "level": LEVEL, "about": about, "runs": rows}
+
+
+def sample(
+    policy: SamplingPolicy, right: IntArray, mean_nll: FloatArray, tokens: FloatArray | None
+) -> Counts:
+    """Ask and draw until the policy wants no more, round by round.
+
+    Args:
+        policy: decides.
+        right: right answers among the first k outcomes, k = 0, 1, ..., int ``[R, N, 1 + S]``.
+        mean_nll: nats per token, ``[R, N]``.
+        tokens: of the reference traces, ``[N]``.
+    """
+    got, drawn = np.zeros((2, *mean_nll.shape), dtype=np.int64)
+    for round in range(len(mean_nll)):
+        while True:
+            counts = Counts(got[: round + 1], drawn[: round + 1], mean_nll[: round + 1], tokens)
+            asked = policy.ask(counts)
+            if not asked.any():
+                break
+            drawn[round] += asked
+            got[round] = np.take_along_axis(right[round], drawn[round][:, None], axis=1)[:, 0]
+    return counts
+
+
+def _once(run: Recording, settings: Settings, make: MakePolicy, repeat: int) -> dict[str, float]:
+    rng = np.random.default_rng([settings.seed, repeat])
+    outcomes = rng.permuted(run.right, axis=2)
+    held = outcomes.shape[2] // 2
+    paper = Exact(settings.samples, settings.tau)
+    whole = np.full(run.mean_nll.shape, held)
+    truth = paper.premem(Counts(outcomes[..., :held].sum(axis=2), whole, run.mean_nll))
+    right = np.concatenate(
+        [np.zeros((*whole.shape, 1), dtype=np.int64), outcomes[..., held:].cumsum(axis=2)], axis=2
+    )
+    chosen = np.arange(len(truth))
+    if settings.subset < 1:
+        chosen = systematic_subset(run.mean_nll[0], settings.subset, rng)
+    tokens = None if run.tokens is None else run.tokens[chosen]
+    counts = sample(make(run), right[:, chosen], run.mean_nll[:, chosen], tokens)
+    premem = make(run).premem(counts)
+    exact = paper.premem(sample(paper, right, run.mean_nll, run.tokens))
+    here, there = _spearman(premem, truth[chosen]), _spearman(exact, truth)
+    return {
+        "share": float(counts.sampled.sum() / (settings.samples * run.mean_nll.size)),
+        "spearman": here,
+        "bias": float(premem.mean() - truth.mean()),
+        "paper_spearman": there,
+        "paper_bias": float(exact.mean() - truth.mean()),
+        "difference": here - there,
+    }
+
+
+def _maker(settings: Settings, walk: float | None) -> MakePolicy:
+    n, tau = settings.samples, settings.tau
+    if settings.policy == Exact.name:
+        return lambda run: Exact(n, tau)
+    if settings.policy == SkipMemorized.name:
+        return lambda run: SkipMemorized(n, tau)
+    return lambda run: Adaptive(
+        n,
+        tau,
+        len(run.right),
+        settings.share,
+        resolution=run.right.shape[2] // 2,
+        walk=walk or WALK,
+    )
+
+
+def _choose_walk(runs: list[Recording], settings: Settings) -> float | None:
+    if not runs:
+        return None
+
+    def bias(walk: float) -> float:
+        made = _maker(settings, walk)
+        return float(np.mean([abs(_once(run, settings, made, 1000)["bias"]) for run in runs]))
+
+    return min(WALKS, key=bias)
+
+
+def _spearman(a: FloatArray, b: FloatArray) -> float:
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        raise DataError("Expected examples of different premem, found one value; nothing to rank")
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+def _interval(values: list[float]) -> dict[str, float]:
+    """Mean over repetitions and its Student's t interval."""
+    mean, count = float(np.mean(values)), len(values)
+    half = t.ppf((1 + LEVEL) / 2, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
+    return {"mean": mean, "low": mean - float(half), "high": mean + float(half)}

@@ -1,0 +1,221 @@
+"""Which train examples to sample how often, and what unequal counts say about premem (numpy).
+
+A policy is asked in turns within a round, ``ask`` -> sample -> count -> ``ask`` again, until it
+asks for nothing. It is a pure function of the counts, so a resumed run asks for the same samples,
+and a recorded run can be replayed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from activeselect.scoring.trajectory import ACCURACY, WALK, Counts, beliefs, best_open
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+FIRST_STAY = 0.5  # share of open examples taken to be open in the next round, before any is known
+
+
+class SamplingPolicy(Protocol):
+    """Decides how often to sample, and reads the counts."""
+
+    name: ClassVar[str]
+
+    def ask(self, counts: Counts) -> IntArray:
+        """Further samples wanted now in the last round of ``counts``, int ``[N]``; 0 = enough.
+
+        Args:
+            counts: rounds so far, the current one last, its NLLs measured.
+        """
+        ...
+
+    def premem(self, counts: Counts) -> FloatArray:
+        """Pre-memorization accuracy after the last round, ``[N]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The paper's protocol: every example, the same number of samples in every round."""
+
+    name: ClassVar[str] = "exact"
+    samples: int
+    tau: float
+
+    def ask(self, counts: Counts) -> IntArray:
+        missing: IntArray = self.samples - counts.sampled[-1]
+        return missing
+
+    def premem(self, counts: Counts) -> FloatArray:
+        premem: FloatArray = np.minimum(_best_masked(counts, self.tau), counts.accuracy[-1])
+        return premem
+
+
+@dataclass(frozen=True)
+class SkipMemorized:
+    """As the paper, but a memorized example is not sampled and keeps its best accuracy.
+
+    That is exact where the best masked accuracy is 0. Elsewhere it is wrong only if the accuracy
+    of a memorized example falls below its best.
+
+    Example:
+        >>> nll = np.array([[0.5, 0.5], [0.4, 0.05]])
+        >>> counts = Counts(np.array([[1, 3], [0, 0]]), np.array([[4, 4], [0, 0]]), nll)
+        >>> SkipMemorized(samples=4, tau=0.1).ask(counts).tolist()
+        [4, 0]
+    """
+
+    name: ClassVar[str] = "skip-memorized"
+    samples: int
+    tau: float
+
+    def ask(self, counts: Counts) -> IntArray:
+        opened = counts.mean_nll[-1] >= self.tau
+        return np.where(opened, self.samples - counts.sampled[-1], 0)
+
+    def premem(self, counts: Counts) -> FloatArray:
+        best = _best_masked(counts, self.tau)
+        opened = counts.mean_nll[-1] >= self.tau
+        return np.where(opened, np.minimum(best, counts.accuracy[-1]), best)
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Memorized examples are skipped; the others share a budget, most where it tells most.
+
+    A further sample is worth the squared error that it is expected to take off what matters of an
+    example: its rank, or on which side of the strategy's ``threshold`` it lies. An example far
+    from memorization will be seen again, so before the last round its samples count ``tau / NLL``
+    of that. Accuracies are carried over rounds (:mod:`activeselect.scoring.trajectory`).
+
+    The budget of a round is what is left, divided by the rounds that an open example has still to
+    come if as large a part stays open as did last time (at first: half).
+
+    Args:
+        samples: at most per example and round.
+        tau: memorization threshold, nats per token.
+        rounds: planned.
+        share: of the exact protocol's ``samples * rounds * N``, at most.
+        threshold: of the strategy's decision, an accuracy; None = the order matters.
+        resolution: premem as this many samples per round would show it; None = ``samples``.
+        walk: standard deviation of the log-odds' walk from round to round.
+    """
+
+    name: ClassVar[str] = "adaptive"
+    samples: int
+    tau: float
+    rounds: int
+    share: float = 0.2
+    threshold: float | None = None
+    resolution: int | None = None
+    walk: float = WALK
+    _known: dict[bytes, FloatArray] = field(default_factory=dict, repr=False, compare=False)
+
+    def ask(self, counts: Counts) -> IntArray:
+        opened = counts.mean_nll[-1] >= self.tau
+        sampled = counts.sampled[-1]
+        free = opened & (sampled < self.samples)
+        left = min(
+            self.allowance(counts) - int(sampled.sum()), int((self.samples - sampled)[free].sum())
+        )
+        if left < 1:
+            return np.zeros(len(sampled), dtype=np.int64)
+        if not sampled.any() and int(opened.sum()) <= left:
+            return np.asarray(opened, dtype=np.int64)
+        belief = beliefs(counts, self._before(counts), walk=self.walk)
+        worth = np.where(free, gain(belief, self._matters(belief[opened])), -np.inf)
+        if len(counts.right) < self.rounds:
+            worth = worth * np.minimum(1.0, self.tau / np.maximum(counts.mean_nll[-1], self.tau))
+        turn = min(int(free.sum()), max(left // 2, min(left, int(opened.sum()) // 10), 1))
+        least = -np.partition(-worth, turn - 1)[turn - 1]
+        asked = free & (worth >= least)
+        # equals are asked together or not at all: the order of the examples must not matter
+        return np.asarray(
+            asked if int(asked.sum()) <= left else free & (worth > least),
+            dtype=np.int64,
+        )
+
+    def allowance(self, counts: Counts) -> int:
+        """Samples that the current round may take in all."""
+        rounds, size = counts.right.shape
+        budget = self.share * self.samples * self.rounds * size - counts.sampled[:-1].sum()
+        opened = (counts.mean_nll >= self.tau).sum(axis=1)
+        stay = min(1.0, opened[-1] / max(opened[-2], 1)) if rounds > 1 else FIRST_STAY
+        to_come = sum(stay**k for k in range(max(self.rounds - rounds, 0) + 1))
+        return int(budget / to_come)
+
+    def premem(self, counts: Counts) -> FloatArray:
+        best, belief = best_open(counts, self.tau, self.resolution or self.samples, walk=self.walk)
+        return np.where(counts.mean_nll[-1] >= self.tau, belief @ ACCURACY, best)
+
+    def _matters(self, belief: FloatArray) -> FloatArray:
+        """What matters about each accuracy of the grid: its rank, or its side, ``[G]``."""
+        if self.threshold is not None:
+            return (self.threshold <= ACCURACY).astype(np.float64)
+        population = belief.mean(axis=0)
+        rank: FloatArray = np.cumsum(population) - population / 2
+        return rank
+
+    def _before(self, counts: Counts) -> FloatArray | None:
+        """Beliefs before the current round; kept, because every turn of the round needs them."""
+        if len(counts.right) == 1:
+            return None
+        earlier = counts.before(len(counts.right) - 1)
+        key = b"".join(a.tobytes() for a in (earlier.right, earlier.sampled, earlier.mean_nll))
+        if key not in self._known:
+            self._known.clear()
+            self._known[key] = beliefs(earlier, walk=self.walk)
+        return self._known[key]
+
+
+def gain(belief: FloatArray, value: FloatArray) -> FloatArray:
+    """Squared error that one more sample is expected to take off ``value`` of each example.
+
+    With y the outcome of that sample, it is the variance over y of ``E[value | y]``.
+
+    Args:
+        belief: distribution over ``ACCURACY``, ``[N, G]``.
+        value: of each accuracy, ``[G]``.
+    """
+    right = belief @ ACCURACY
+    if_right = belief @ (ACCURACY * value) / right
+    if_wrong = belief @ ((1 - ACCURACY) * value) / (1 - right)
+    worth: FloatArray = right * (1 - right) * (if_right - if_wrong) ** 2
+    return worth
+
+
+def _best_masked(counts: Counts, tau: float) -> FloatArray:
+    accuracy = np.where(counts.sampled > 0, counts.accuracy, 0.0)
+    best: FloatArray = np.where(counts.mean_nll >= tau, accuracy, 0.0).max(axis=0)
+    return best
+
+
+POLICIES: dict[str, type[Exact] | type[SkipMemorized] | type[Adaptive]] = {
+    policy.name: policy for policy in (Exact, SkipMemorized, Adaptive)
+}
+
+
+def systematic_subset(mean_nll: FloatArray, share: float, rng: np.random.Generator) -> IntArray:
+    """A subset that is spread evenly over the NLLs; every example is in it with the same chance.
+
+    So the mean over the subset is an unbiased estimate of the mean over all, closer than that of a
+    simple random subset. For dataset-level use; take the same subset in every round.
+
+    Args:
+        mean_nll: of the first round, ``[N]``.
+        share: part of the examples, in (0, 1].
+        rng: of the starting point.
+
+    Returns:
+        sorted positions, int64 ``[about share * N]``.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1]; received {share}")
+    order = np.argsort(mean_nll, kind="stable")
+    marks = np.floor(np.arange(len(order) + 1) * share + rng.random())
+    return np.sort(order[np.diff(marks) > 0])

@@ -1,0 +1,110 @@
+"""The replay on recorded outcomes, on made-up runs and on the real ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from activeselect import cli
+from activeselect.forecast.replay import Settings, recordings, replay
+
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
+SIZE, ROUNDS, OUTCOMES = 120, 3, 20
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("traces")
+    rng = np.random.default_rng(0)
+    examples, checkpoints = [], []
+    for run in ("a", "b"):
+        accuracy, nll = rng.random(SIZE), np.full(SIZE, 0.5)
+        for step in range(ROUNDS):
+            nll = nll * rng.uniform(0.3, 1.0, SIZE)
+            drawn = rng.random((SIZE, OUTCOMES)) < accuracy[:, None]
+            examples += [
+                {
+                    "run": run,
+                    "step": step,
+                    "epoch": step + 1,
+                    "example_id": i,
+                    "mean_nll": float(nll[i]),
+                    "n_tokens": 10 + i if run == "a" else None,
+                    "outcomes": drawn[i, :5].tolist(),
+                    "outcomes_50": drawn[i].tolist(),
+                }
+                for i in range(SIZE)
+            ]
+            checkpoints.append({"run": run, "dataset": "toy", "step": step, "epoch": step + 1})
+    pq.write_table(pa.Table.from_pylist(examples), folder / "toy_examples.parquet")
+    pq.write_table(pa.Table.from_pylist(checkpoints), folder / "toy_checkpoints.parquet")
+    return folder
+
+
+def test_lengths_are_shared_between_runs_of_a_dataset(traces: Path) -> None:
+    first, second = recordings(traces, "toy")
+    assert first.right.shape == (ROUNDS, SIZE, OUTCOMES)
+    assert second.tokens is not None
+    np.testing.assert_array_equal(second.tokens, 10 + np.arange(SIZE))
+
+
+def test_exact_is_its_own_yardstick(traces: Path) -> None:
+    report = replay(recordings(traces, "toy"), Settings(policy="exact", repeats=2))
+    for row in report["runs"]:
+        assert row["share"]["mean"] == 1
+        assert row["difference"] == {"mean": 0, "low": 0, "high": 0}
+
+
+def test_the_command_prints_json_or_a_table_and_keeps_to_the_share(
+    traces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["forecast", "replay", "--traces", str(traces), "--dataset", "toy", "--repeats", "2"]
+    assert cli.run([*words, "--json", "--share", "0.3"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in report["runs"]] == ["a", "b"]
+    assert all(0.2 < row["share"]["mean"] <= 0.3 for row in report["runs"])
+    assert cli.run([*words, "--subset", "0.5"]) == 0
+    assert "Spearman" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--policy", "adaptiv"], "Did you mean 'adaptive'"),
+        (["--share", "1.5"], "share: expected in (0, 1], received 1.5"),
+        (["--repeats", "1"], "repeats: expected at least 2"),
+        (["--dataset", "tox"], "no dataset 'tox'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    traces: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert cli.run(["forecast", "replay", "--traces", str(traces), "--dataset", "toy", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_traces_with_few_outcomes_are_refused(
+    traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pq.read_table(traces / "toy_examples.parquet").drop_columns(["outcomes_50"])
+    pq.write_table(table, tmp_path / "toy_examples.parquet")
+    words = ["forecast", "replay", "--traces", str(tmp_path), "--dataset", "toy"]
+    assert cli.run(words) == 2
+    assert "outcomes_50" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="the recorded runs are not here")
+def test_the_figures_of_docs_sampling() -> None:
+    report = replay(recordings(REAL, "gsm8k"), Settings(repeats=2))
+    shown = [(row["share"], row["spearman"], row["difference"]) for row in report["runs"]]
+    assert all(share["mean"] <= 0.2 for share, _, _ in shown)
+    means = [spearman["mean"] for _, spearman, _ in shown]
+    np.testing.assert_allclose(means, [0.864, 0.787, 0.904, 0.821], atol=0.01)

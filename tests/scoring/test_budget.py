@@ -1,0 +1,203 @@
+"""Sampling policies: their promises, and their estimates against slow or known truths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from activeselect.forecast.replay import sample
+from activeselect.scoring.budget import (
+    Adaptive,
+    Exact,
+    SamplingPolicy,
+    SkipMemorized,
+    gain,
+    systematic_subset,
+)
+from activeselect.scoring.functional import pre_memorization_accuracy
+from activeselect.scoring.trajectory import (
+    ACCURACY,
+    LOG_ODDS,
+    SPREAD,
+    Counts,
+    advance,
+    beliefs,
+    best_open,
+)
+
+TAU, SAMPLES = 0.1, 4
+
+
+def world(seed: int, *, rounds: int = 3, size: int = 40, walk: float = 0.6):
+    """Known accuracies that wander in log-odds, NLLs that fall, and many outcomes."""
+    rng = np.random.default_rng(seed)
+    steps = np.concatenate(
+        [rng.normal(0, SPREAD, (1, size)), rng.normal(0, walk, (rounds - 1, size))]
+    )
+    log_odds = np.cumsum(steps, axis=0)
+    accuracy = 1 / (1 + np.exp(-log_odds))
+    nll = 0.4 * np.cumprod(rng.uniform(0.3, 1.0, (rounds, size)), axis=0)
+    outcomes = rng.random((rounds, size, 25)) < accuracy[:, :, None]
+    zero = np.zeros((rounds, size, 1), dtype=np.int64)
+    return accuracy, nll, np.concatenate([zero, outcomes.cumsum(axis=2)], axis=2)
+
+
+def policies(rounds: int, share: float = 0.3) -> list[SamplingPolicy]:
+    return [
+        Exact(SAMPLES, TAU),
+        SkipMemorized(SAMPLES, TAU),
+        Adaptive(SAMPLES, TAU, rounds, share),
+        Adaptive(SAMPLES, TAU, rounds, share, threshold=0.6),
+    ]
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4), st.sampled_from([0.05, 0.2, 0.5, 1.0]))
+def test_never_more_than_n_in_a_round_nor_than_the_share(
+    seed: int, rounds: int, share: float
+) -> None:
+    _, nll, right = world(seed, rounds=rounds)
+    for policy in policies(rounds, share):
+        counts = sample(policy, right, nll, None)
+        assert counts.sampled.max() <= SAMPLES
+        premem = policy.premem(counts)
+        assert np.all((premem >= 0) & (premem <= 1))
+        if policy.name != "exact":
+            assert not counts.sampled[nll < TAU].any()
+        if isinstance(policy, Adaptive):
+            assert counts.sampled.sum() <= share * SAMPLES * nll.size
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10_000))
+def test_exact_is_the_papers_formula(seed: int) -> None:
+    _, nll, right = world(seed)
+    counts = sample(Exact(SAMPLES, TAU), right, nll, None)
+    assert np.all(counts.sampled == SAMPLES)
+    expected = pre_memorization_accuracy(right[:, :, SAMPLES] / SAMPLES, nll, TAU)[-1]
+    np.testing.assert_array_equal(Exact(SAMPLES, TAU).premem(counts), expected)
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.integers(0, 10_000))
+def test_skipping_is_exact_where_the_best_masked_accuracy_is_0_and_where_open(seed: int) -> None:
+    _, nll, right = world(seed)
+    exact, skip = Exact(SAMPLES, TAU), SkipMemorized(SAMPLES, TAU)
+    a = exact.premem(sample(exact, right, nll, None))
+    b = skip.premem(sample(skip, right, nll, None))
+    accuracy = right[:, :, SAMPLES] / SAMPLES
+    same = (np.where(nll >= TAU, accuracy, 0).max(axis=0) == 0) | (nll[-1] >= TAU)
+    np.testing.assert_array_equal(a[same], b[same])
+    assert np.all(b >= a)
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([None, 0.6]))
+def test_the_order_of_the_examples_does_not_matter(seed: int, threshold: float | None) -> None:
+    _, nll, right = world(seed)
+    order = np.random.default_rng(seed).permutation(nll.shape[1])
+    policy = Adaptive(SAMPLES, TAU, 3, 0.4, threshold=threshold)
+    counts = sample(policy, right, nll, None)
+    moved = sample(policy, right[:, order], nll[:, order], None)
+    np.testing.assert_array_equal(moved.sampled, counts.sampled[:, order])
+    np.testing.assert_allclose(policy.premem(moved), policy.premem(counts)[order], atol=1e-9)
+
+
+def test_asking_is_a_pure_function_of_the_counts() -> None:
+    _, nll, right = world(3)
+    used = Adaptive(SAMPLES, TAU, 3, 0.4)
+    counts = sample(used, right, nll, None)
+    for drawn in range(3):  # a fresh policy in the middle of the last round asks for the same
+        sampled = np.minimum(counts.sampled, drawn)
+        sampled[:-1] = counts.sampled[:-1]
+        got = np.take_along_axis(right, sampled[:, :, None], axis=2)[:, :, 0]
+        middle = Counts(got, sampled, nll)
+        fresh = Adaptive(SAMPLES, TAU, 3, 0.4)
+        np.testing.assert_array_equal(fresh.ask(middle), used.ask(middle))
+
+
+def test_unbiased_where_the_truth_is_known_and_the_maximum_is_not() -> None:
+    biases, raw = [], []
+    for seed in range(4):
+        accuracy, nll, right = world(seed, rounds=4, size=3000, walk=1.0)
+        policy = Adaptive(SAMPLES, TAU, 4, 0.35, resolution=25, walk=1.0)
+        shown = np.random.default_rng([seed, 1]).binomial(25, accuracy) / 25  # fresh samples
+        opened = nll >= TAU
+        best = np.where(opened, shown, 0).max(axis=0)
+        truth = np.where(opened[-1], shown[-1], best)
+        biases.append(policy.premem(sample(policy, right, nll, None)).mean() - truth.mean())
+        skip = SkipMemorized(SAMPLES, TAU)
+        raw.append(skip.premem(sample(skip, right, nll, None)).mean() - truth.mean())
+    assert abs(np.mean(biases)) < 0.005
+    assert np.mean(raw) > 0.015
+
+
+def test_the_best_agrees_with_paths_drawn_one_by_one() -> None:
+    """Importance-weighted random paths of one example, without a grid of maxima."""
+    right, sampled = np.array([[1], [3]]), np.array([[2], [4]])
+    counts = Counts(right, sampled, np.array([[0.5], [0.3]]))
+    first, shift0, _ = advance(None, counts, 0, 1.0)
+    _, shift1, _ = advance(first, counts, 1, 1.0)
+    rng = np.random.default_rng(0)
+    start = np.exp(-0.5 * ((LOG_ODDS - shift0[0]) / SPREAD) ** 2)
+    a = rng.choice(LOG_ODDS, 200_000, p=start / start.sum())
+    b = np.clip(a + rng.normal(shift1[0], 1.0, len(a)), -6, 6)
+    p, q = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(-b))
+    weight = p * (1 - p) * q**3 * (1 - q)
+    best = np.maximum(rng.binomial(10, p), rng.binomial(10, q)) / 10
+    slow = float((weight * best).sum() / weight.sum())
+    fast, belief = best_open(counts, TAU, 10, walk=1.0)
+    assert fast[0] == pytest.approx(slow, abs=0.01)
+    assert belief[0] @ ACCURACY == pytest.approx((weight * q).sum() / weight.sum(), abs=0.01)
+    np.testing.assert_allclose(belief, beliefs(counts, walk=1.0))
+
+
+def test_gain_is_the_expected_fall_of_the_variance() -> None:
+    rng = np.random.default_rng(1)
+    belief = rng.dirichlet(np.ones(len(ACCURACY)), 3)
+    value = ACCURACY**2
+
+    def variance(weights: np.ndarray) -> float:
+        return float(weights @ value**2 - (weights @ value) ** 2)
+
+    for row, worth in zip(belief, gain(belief, value), strict=True):
+        right, wrong = row * ACCURACY, row * (1 - ACCURACY)
+        after = sum(part.sum() * variance(part / part.sum()) for part in (right, wrong))
+        assert worth == pytest.approx(variance(row) - after)
+
+
+def test_a_threshold_moves_the_samples_to_it() -> None:
+    _, nll, right = world(5, rounds=1, size=2000)
+    nll = np.full_like(nll, 0.3)
+    spent = []
+    for threshold in (0.1, 0.9):
+        policy = Adaptive(8, TAU, 1, 0.4, threshold=threshold)
+        counts = sample(policy, right, nll, None)
+        last = counts.accuracy[0]
+        spent.append(counts.sampled[0][last > 0.7].mean() / counts.sampled[0][last < 0.3].mean())
+    assert spent[0] < 0.8 < 1.25 < spent[1]
+
+
+def test_a_systematic_subset_is_fair() -> None:
+    nll = np.random.default_rng(0).random(50)
+    rng = np.random.default_rng(1)
+    chosen = np.zeros(50)
+    for _ in range(4000):
+        subset = systematic_subset(nll, 0.3, rng)
+        assert len(subset) in (15, 16) or len(subset) == 14
+        chosen[subset] += 1
+    np.testing.assert_allclose(chosen / 4000, 0.3, atol=0.04)
+    with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]"):
+        systematic_subset(nll, 0.0, rng)
+
+
+def test_impossible_counts_are_refused() -> None:
+    one = np.ones((1, 2), dtype=np.int64)
+    with pytest.raises(ValueError, match="right <= sampled"):
+        Counts(2 * one, one, one * 0.5)
+    with pytest.raises(ValueError, match="finite"):
+        Counts(one, one, one * np.nan)
+    with pytest.raises(ValueError, match="rounds, examples"):
+        Counts(one, one[0], one * 0.5)
