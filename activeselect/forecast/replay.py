@@ -57,7 +57,7 @@ class Settings:
     """What is replayed.
 
     Args:
-        policy: name of the sampling policy.
+        policy: exact, skip-memorized or adaptive.
         samples: of the paper's protocol, and at most per example and round.
         tau: memorization threshold, nats per token.
         share: of the paper's samples that ``adaptive`` may use.
