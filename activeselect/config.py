@@ -498,15 +498,6 @@ class ScoreConfig:
         number, of = self.shard.split("/")
         return int(number), int(of)
 
-    @property
-    def device_name(self) -> str:
-        """The device, ``auto`` resolved: the first GPU if there is one."""
-        if self.device != "auto":
-            return self.device
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-
 
 @dataclass(frozen=True)
 class StudyConfig:

@@ -185,7 +185,10 @@ class OfflineScoring:
     def _load(self, checkpoint: str) -> tuple[Any, Any]:
         dtype = None if self.config.dtype == "auto" else getattr(torch, self.config.dtype)
         model, tokenizer = load_model(checkpoint, dtype)
-        return model.to(self.config.device_name).eval(), tokenizer
+        device = self.config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return model.to(device).eval(), tokenizer
 
     @staticmethod
     def _check(folder: Path, entry: dict[str, Any], checkpoint: str, fingerprint: str) -> None:
