@@ -39,7 +39,8 @@ def run(argv: list[str]) -> int:
         function(**settings)
         sys.stdout.flush()
     except ActiveSelectError as error:
-        print(f"activeselect: {error}", file=sys.stderr)
+        if not error.elsewhere:
+            print(f"activeselect: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

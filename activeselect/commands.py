@@ -26,10 +26,13 @@ def train(out: Path, config: RunConfig) -> None:
         out: run folder; the same command continues what is in it.
         config: all settings.
     """
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     from activeselect.forecast.live import forecaster_for
     from activeselect.training.run import ActiveRun
 
-    console = Console()
+    # of several processes the first one speaks
+    console = Console(quiet=getattr(rank_zero_only, "rank", 0) > 0)
     run = ActiveRun(config)
     run.forecaster = forecaster_for(
         config.forecast, run.data.pool.checker, samples=config.scoring.samples

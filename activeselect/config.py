@@ -227,7 +227,7 @@ class RecipeConfig:
     Args:
         learning_rate: peak of the schedule.
         epochs: passes over the train set.
-        batch_size: examples per optimizer step.
+        batch_size: examples per optimizer step, over all devices.
         accumulate: parts that a batch is read in, one after the other, to save memory; the step
             is the same.
         weight_decay: of matrices; biases and norms do not decay.
@@ -418,7 +418,12 @@ class RunConfig:
         measure: signals measured besides those that the strategy requires, for the record.
         forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any``
             (shipped), a file made by ``activeselect forecast fit``, or ``off``.
-        accelerator, devices: as in Lightning's Trainer.
+        accelerator, devices, num_nodes: as in Lightning's Trainer; ``devices`` per node.
+        parallel: how several devices share the work: ``ddp`` (each holds the whole model), ``fsdp``
+            (each holds a part of it), or ``auto``: ddp where there are several.
+        rank_timeout: seconds after which a process that does not answer the others ends the run.
+        checkpoint_every_steps: save the state of training that often, besides after each epoch;
+            for epochs of hours.
         save_model: write the fine-tuned model of the last stage into the run folder.
     """
 
@@ -434,6 +439,10 @@ class RunConfig:
     forecast: str = "auto"
     accelerator: str = "auto"
     devices: int = 1
+    num_nodes: int = 1
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    rank_timeout: float = 1800.0
+    checkpoint_every_steps: int | None = None
     save_model: bool = True
 
     def __post_init__(self) -> None:
@@ -441,7 +450,22 @@ class RunConfig:
         object.__setattr__(self, "prompt", prompt_of(self.prompt))
         _require(bool(self.model), "model", "a folder or hub id", self.model)
         _require(self.seed >= 0, "seed", "at least 0", self.seed)
-        _require(self.devices == 1, "devices", "1 (several are not supported yet)", self.devices)
+        _require(self.devices >= 1, "devices", "at least 1", self.devices)
+        _require(self.num_nodes >= 1, "num_nodes", "at least 1", self.num_nodes)
+        _require(
+            self.parallel in ("auto", "ddp", "fsdp"), "parallel", "auto, ddp or fsdp", self.parallel
+        )
+        _require(self.rank_timeout > 0, "rank_timeout", "seconds above 0", self.rank_timeout)
+        every = self.checkpoint_every_steps
+        _require(every is None or every >= 1, "checkpoint_every_steps", "at least 1", every)
+        ranks = self.devices * self.num_nodes
+        _require(
+            self.recipe.batch_size % (self.recipe.accumulate * ranks) == 0,
+            "recipe.batch_size",
+            f"a multiple of recipe.accumulate x devices x num_nodes = "
+            f"{self.recipe.accumulate * ranks} (it counts examples per step over all devices)",
+            self.recipe.batch_size,
+        )
         _require(
             self.rounds.score_every <= self.recipe.epochs,
             "rounds.score_every",
@@ -595,12 +619,25 @@ def config_hash(plain: Mapping[str, Any]) -> str:
 
 
 #: Settings that change where a run computes and what it keeps, not what it computes.
-_INCIDENTAL = ("accelerator", "devices", "forecast", "save_model")
+_INCIDENTAL = ("forecast", "save_model")
+#: And of what it computes, no more than rounding: these may be others when a run is continued.
+HARDWARE = (
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "parallel",
+    "rank_timeout",
+    "checkpoint_every_steps",
+)
 
 
 def settings_of_scores(config: RunConfig) -> dict[str, Any]:
     """The plain settings that decide what a run's scores are."""
-    return {name: value for name, value in to_plain(config).items() if name not in _INCIDENTAL}
+    return {
+        name: value
+        for name, value in to_plain(config).items()
+        if name not in _INCIDENTAL + HARDWARE
+    }
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 class ActiveSelectError(Exception):
     """Base of every error caused by the user's input; the message is complete on its own."""
 
+    #: Another process of the same run says it, too.
+    elsewhere: bool = False
+
 
 class ConfigError(ActiveSelectError):
     """A setting is missing, unknown, of the wrong type, or out of range."""
@@ -35,6 +38,10 @@ class StoreError(ActiveSelectError):
 
 class TrainingError(ActiveSelectError):
     """Training cannot go on; what was finished before is kept."""
+
+
+class RankError(ActiveSelectError):
+    """A process of a distributed run is gone, or the processes cannot be set up as asked."""
 
 
 class StudyError(ActiveSelectError):

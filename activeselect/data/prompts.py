@@ -110,7 +110,10 @@ def _special_tokens(tokenizer: Any) -> frozenset[int]:
 
 
 class EncodedSet(torch.utils.data.Dataset[Encoded]):
-    """Encoded problems addressed by their position in the pool."""
+    """Encoded problems addressed by their position in the pool.
+
+    ``~position`` is padding: the same text, all of it prompt, with index -1.
+    """
 
     def __init__(self, encoded: Sequence[Encoded]) -> None:
         self._by_position = {item.index: item for item in encoded}
@@ -122,6 +125,9 @@ class EncodedSet(torch.utils.data.Dataset[Encoded]):
         return position in self._by_position
 
     def __getitem__(self, position: int) -> Encoded:
+        if position < 0:
+            item = self._by_position[~position]
+            return Encoded(-1, item.ids, len(item.ids))
         return self._by_position[position]
 
     def take(self, index: Sequence[int] | IntArray) -> list[Encoded]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -43,16 +43,54 @@ class Scores:
     truncated: int = 0
     seconds: float = 0.0
 
+    def take(self, rows: IntArray) -> Scores:
+        """These rows, in this order; what is counted over all of them stays."""
+        return replace(
+            self,
+            index=self.index[rows],
+            correct=None if self.correct is None else self.correct[rows],
+            nll_sum=None if self.nll_sum is None else self.nll_sum[rows],
+            tokens=None if self.tokens is None else self.tokens[rows],
+            columns={name: values[rows] for name, values in self.columns.items()},
+            completions=self.completions and tuple(self.completions[row] for row in rows),
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """JSON-ready; floats survive to the bit."""
+        plain = {**vars(self), "columns": {n: v.tolist() for n, v in self.columns.items()}}
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in plain.items()}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Scores:
+        columns = {n: np.array(values, np.float64) for n, values in plain["columns"].items()}
+        kinds: dict[str, Any] = {
+            "index": np.int64, "correct": np.bool_, "nll_sum": np.float64, "tokens": np.int64
+        }  # fmt: skip
+        arrays = {n: None if plain[n] is None else np.array(plain[n], k) for n, k in kinds.items()}
+        texts = plain["completions"]
+        completions = None if texts is None else tuple(tuple(row) for row in texts)
+        return cls(**{**plain, **arrays, "columns": columns, "completions": completions})
+
 
 def joined(parts: Sequence[Scores]) -> Scores:
-    """Sampled answers of several passes as one."""
+    """Several passes that measured the same things, as one."""
+
+    def column(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return np.concatenate(values) if values and values[0] is not None else None
+
+    names = parts[0].columns if parts else ()
+    texts = [row for part in parts for row in part.completions or ()]
     return Scores(
-        np.concatenate([part.index for part in parts]),
-        np.concatenate([part.correct for part in parts if part.correct is not None]),
-        completions=tuple(row for part in parts for row in part.completions or ()),
-        tokens_generated=sum(part.tokens_generated for part in parts),
-        truncated=sum(part.truncated for part in parts),
-        seconds=sum(part.seconds for part in parts),
+        np.empty(0, np.int64) if not parts else column("index"),
+        column("correct"),
+        column("nll_sum"),
+        column("tokens"),
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in names},
+        tuple(texts) if parts and parts[0].completions is not None else None,
+        sum(part.tokens_generated for part in parts),
+        sum(part.truncated for part in parts),
+        sum(part.seconds for part in parts),
     )
 
 
@@ -130,13 +168,35 @@ class LiveScorer:
         seconds = time.perf_counter() - started
         return Scores(index, correct, nll, tokens, columns, kept, generated, cut, seconds)
 
-    def evaluate(
-        self, model: Any, items: Sequence[Encoded], answers: Sequence[str]
-    ) -> tuple[NDArray[np.bool_], int]:
-        """Greedy answers: right or wrong per problem, bool ``[B]``, and tokens generated."""
+    def lengths(self, model: Any, items: Sequence[Encoded], *, samples: int) -> IntArray:
+        """Tokens that measuring each example may take, int64 ``[B]``.
+
+        Args:
+            samples: completions of each; 0: the reference trace is read only.
+        """
+        longest = self.config.max_new_tokens
+        return np.array(
+            [
+                samples * (item.start + longest_completion(model, item.prompt, longest))
+                if samples
+                else len(item.ids)
+                for item in items
+            ],
+            dtype=np.int64,
+        )
+
+    def evaluate(self, model: Any, items: Sequence[Encoded], answers: Sequence[str]) -> Scores:
+        """Greedy answers: right or wrong per problem, in ``correct``, bool ``[B, 1]``."""
+        started = time.perf_counter()
         with evaluating(model):
-            texts, generated, _ = self.complete(model, items, samples=1, round=0, greedy=True)
-        return self.check(texts, answers)[:, 0], generated
+            texts, generated, cut = self.complete(model, items, samples=1, round=0, greedy=True)
+        return Scores(
+            np.array([item.index for item in items], dtype=np.int64),
+            self.check(texts, answers),
+            tokens_generated=generated,
+            truncated=cut,
+            seconds=time.perf_counter() - started,
+        )
 
     def check(self, texts: Sequence[Sequence[str]], answers: Sequence[str]) -> NDArray[np.bool_]:
         """Whether each completion reaches its problem's answer, bool ``[B, S]``."""
@@ -223,10 +283,13 @@ class LiveScorer:
         tokens = np.array([len(item.ids) - item.start for item in items], dtype=np.int64)
         return self._statistics(model, items, frozenset({"nll"}))["nll"], tokens
 
-    def reference_loss(self, items: Sequence[Encoded], device: Any) -> FloatArray:
-        """Mean NLL of each reference trace under the reference model, nats per token ``[B]``."""
+    def reference_loss(self, items: Sequence[Encoded], device: Any) -> Scores:
+        """Mean NLL of each reference trace under the reference model, nats per token."""
+        started = time.perf_counter()
         nll, tokens = self.target_nll(self._reference.to(device), items)
-        return nll / tokens
+        index = np.array([item.index for item in items], dtype=np.int64)
+        columns = {"reference_loss": nll / tokens}
+        return Scores(index, columns=columns, seconds=time.perf_counter() - started)
 
     def embed(self, model: Any, items: Sequence[Encoded]) -> NDArray[np.float32]:
         """Pooled hidden state of each question, float32 ``[B, D]``."""

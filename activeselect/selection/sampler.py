@@ -22,6 +22,10 @@ class ActiveSampler(Sampler[int]):
     Args:
         selection: what to draw from, with weights.
         samples: positions per pass over all ranks; default: one per selected example.
+        rank, world_size: which of how many processes this is; they take turns.
+        pad: what happens to the samples, fewer than ``world_size``, that are left when all ranks
+            had as many: without ``pad`` they are left out; with it, ranks that get none of them
+            get padding, ``~position`` of an example, to be read and not learned from.
 
     Raises:
         ConfigError: if ``samples`` is below 1.
@@ -41,6 +45,7 @@ class ActiveSampler(Sampler[int]):
         samples: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        pad: bool = False,
     ) -> None:
         if samples is not None and samples < 1:
             raise ConfigError(f"samples: expected at least 1 per pass; received {samples}.")
@@ -49,8 +54,9 @@ class ActiveSampler(Sampler[int]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
-        self.epoch = 0
-        self.consumed = 0
+        self.pad = pad
+        self.epoch = self.consumed = 0
+        self._resumed = (0, 0)
 
     @property
     def selection(self) -> Selection:
@@ -68,11 +74,30 @@ class ActiveSampler(Sampler[int]):
 
     def set_epoch(self, epoch: int, consumed: int = 0) -> None:
         """Choose the pass that the next iteration yields, after ``consumed`` samples of it."""
+        if epoch != self._resumed[0]:
+            self._resumed = (epoch, 0)
         self.epoch = epoch
-        self.consumed = consumed
+        self.consumed = consumed or self._resumed[1]
+
+    def resume(self, epoch: int, consumed: int) -> None:
+        """Go on with a pass that was stopped.
+
+        Trainers choose a pass by ``set_epoch(epoch)`` before they go on in the middle of it; until
+        they choose another one, that does not forget what was consumed.
+        """
+        self._resumed = (epoch, consumed)
+        self.set_epoch(epoch, consumed)
 
     def __len__(self) -> int:
-        return (self.samples - self.consumed) // self.world_size
+        return self._share(self.samples - self.consumed)
+
+    @property
+    def whole(self) -> int:
+        """Samples of this rank in a whole pass, consumed ones included."""
+        return self._share(self.samples)
+
+    def _share(self, samples: int) -> int:
+        return -(-samples // self.world_size) if self.pad else samples // self.world_size
 
     def __iter__(self) -> Iterator[int]:
         chunks = pass_order(
@@ -84,4 +109,19 @@ class ActiveSampler(Sampler[int]):
             world_size=self.world_size,
             consumed=self.consumed,
         )
-        return chain.from_iterable(chunk.tolist() for chunk in chunks)
+        return chain(chain.from_iterable(chunk.tolist() for chunk in chunks), self._last())
+
+    def _last(self) -> Iterator[int]:
+        """What does not divide by the ranks: one sample, or padding, for each of them."""
+        left = (self.samples - self.consumed) % self.world_size
+        if not self.pad or not left:
+            return
+        chunks = pass_order(
+            self.selection,
+            self.samples,
+            seed=self.seed,
+            round=self.epoch,
+            consumed=self.samples - left,
+        )
+        rest = [position for chunk in chunks for position in chunk.tolist()]
+        yield rest[self.rank] if self.rank < left else ~rest[0]

@@ -27,10 +27,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from activeselect.config import RunConfig, differences, to_plain
+from activeselect.config import HARDWARE, RunConfig, differences, to_plain
 from activeselect.environment import environment
 from activeselect.errors import StoreError
 from activeselect.files import explained, make_folder, read_json, sync, write_json, write_text
+from activeselect.scoring.ranks import once
 
 
 @dataclass
@@ -53,35 +54,43 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, config: RunConfig) -> None:
-        self.path = Path(path)
-        plain = to_plain(config)
-        with explained(self.path):
-            make_folder(self.path)
+        self.path, self.config = Path(path), config
         if self.file("config.json").exists():
-            changed = differences(read_json(self.file("config.json")), plain)
+            other = dict.fromkeys(HARDWARE)
+            before, now = read_json(self.file("config.json")), to_plain(config)
+            changed = differences({**before, **other}, {**now, **other})
             if changed:
                 raise StoreError(
                     f"{self.path} holds a run with other settings ({'; '.join(changed[:5])}). "
                     "Use a new folder, or the same settings to continue."
                 )
-        else:
-            write_json(self.file("environment.json"), environment())
-            write_json(self.file("config.json"), plain)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder; the lock ends with the process, however that ends."""
+    def claimed(self) -> Iterator[None]:
+        """Hold the folder for this run; the lock ends with the process, however that ends.
+
+        Raises:
+            StoreError: if another process is training in it, or it cannot be written.
+        """
         lock = FileLock(self.file(".lock"), timeout=0)
+        once(lambda: self._claim(lock))
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _claim(self, lock: FileLock) -> None:
+        with explained(self.path):
+            make_folder(self.path)
         try:
             lock.acquire()
         except Timeout:
             raise StoreError(
                 f"Another process is training in {self.path}; wait for it or use another folder."
             ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        if not self.file("config.json").exists():
+            write_json(self.file("environment.json"), environment())
+            write_json(self.file("config.json"), to_plain(self.config))
 
     def file(self, name: str) -> Path:
         return self.path / name
@@ -92,6 +101,11 @@ class RunFolder:
     def after_stage(self, stage: int) -> Path:
         """The model that a finished stage leaves; one folder each, so that none is overwritten."""
         return self.path / "checkpoints" / f"after-stage-{stage}"
+
+    @property
+    def parts(self) -> Path:
+        """Chunks of scoring passes since the last checkpoint."""
+        return self.path / "checkpoints" / "parts"
 
     def predictions(self, stage: int) -> Path:
         return self.path / "predictions" / f"stage-{stage}.parquet"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
+from activeselect.data.prompts import IGNORED
 from activeselect.errors import ActiveSelectError, ModelError, TrainingError
 from activeselect.training.adapt import ADAPTER_FILE, base_of, with_saved_adapters
 from activeselect.training.loss import target_loss
+from activeselect.training.sharding import is_sharded, shard
 
 #: Devices with AdamW in one kernel.
 _FUSED = ("cpu", "cuda", "xpu", "mps")
@@ -43,49 +45,76 @@ class ReasoningModule(lightning.LightningModule):
         self.recipe = recipe
         self.total_steps = total_steps
         self._target_tokens = 0  # of the parts of a batch read so far
+        self._epoch_loss = [0.0, 0.0]  # of the epoch so far: nats, target tokens
         self._seed: int | None = None
 
+    def configure_model(self) -> None:
+        if self.device_mesh is not None and not is_sharded(self.model):
+            shard(self.model, self.device_mesh["data_parallel"])
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # dropout draws from the global stream: begun anew per epoch, it does not depend on a stop
-        if batch_idx == 0:
-            self._seed = torch.initial_seed() if self._seed is None else self._seed
-            key = [self._seed, self.current_epoch, self.global_rank, 7]
-            torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        # dropout draws from the global stream: begun anew per batch, it does not depend on a stop
+        self._seed = torch.initial_seed() if self._seed is None else self._seed
+        key = [self._seed, self.current_epoch, batch_idx, self.global_rank, 7]
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        loss: Tensor
         if self._whole_batches:
-            loss: Tensor = self.model(**inputs, labels=batch["labels"], use_cache=False).loss
-            mean = loss
+            loss = self.model(**inputs, labels=batch["labels"], use_cache=False).loss
+            tokens = int((batch["labels"][:, 1:] != IGNORED).sum())
+            nats = loss.item() * tokens
         else:
             logits = self.model(**inputs, use_cache=False).logits
-            total, tokens = target_loss(logits, batch["labels"], self.recipe.tokens.share)
-            self._target_tokens += int(tokens)
-            mean = total / tokens
+            total, count = target_loss(logits, batch["labels"], self.recipe.tokens.share)
+            nats, tokens = total.item(), int(count)
+            self._target_tokens += tokens
             loss = total * self.recipe.accumulate  # Lightning divides by that
         if not torch.isfinite(loss):  # before the step, so that no weight takes it over
             raise TrainingError(self._diverged(loss.item(), batch["index"].tolist()))
-        self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=len(batch["index"]))
+        self._epoch_loss = [self._epoch_loss[0] + nats, self._epoch_loss[1] + tokens]
         return loss
 
     @property
     def _whole_batches(self) -> bool:
-        return self.recipe.accumulate == 1 and self.recipe.tokens.share == 1
+        """Whether one rank reads the tokens of a step at once, so that their mean is at hand."""
+        return self.recipe.accumulate * self.trainer.world_size == 1 == self.recipe.tokens.share
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """From the gradient of a sum over tokens to that of their mean, however they came."""
         if self._whole_batches:
             return
+        # over ranks, gradients are averaged: a mean of sums, to be divided by a mean of counts
+        mean = sum(self._over_ranks([self._target_tokens])) / self.trainer.world_size
         for weight in self.model.parameters():
             if weight.grad is not None:
-                weight.grad.div_(self._target_tokens)
+                weight.grad.div_(mean)
         self._target_tokens = 0
+
+    def on_train_epoch_end(self) -> None:
+        nats, tokens = self._over_ranks(self._epoch_loss)
+        self._epoch_loss = [0.0, 0.0]
+        self.log("train/loss", nats / max(tokens, 1))
+
+    def _over_ranks(self, values: Sequence[float]) -> list[float]:
+        """Sums over all ranks."""
+        if self.trainer.world_size == 1:
+            return list(values)
+        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        total: list[float] = self.trainer.strategy.reduce(mine, reduce_op="sum").tolist()
+        return total
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.global_rank == 0:  # the others go on from 0: it is the sum that counts
+            self._epoch_loss = checkpoint["epoch_loss"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         weights = self.named_parameters(remove_duplicate=False)
         frozen = {name for name, weight in weights if not weight.requires_grad}
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name not in frozen}
+        checkpoint["epoch_loss"] = self._over_ranks(self._epoch_loss)
 
     def _diverged(self, loss: float, examples: list[int]) -> str:
         step, rate = self.global_step, self.recipe.learning_rate * self._rate(self.global_step)
@@ -158,10 +187,16 @@ def without_progress_bars() -> Iterator[None]:
         logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def save_model(model: Any, tokenizer: Any, where: Path) -> None:
-    """Write model (or adapters alone) and tokenizer as ``save_pretrained`` does."""
+def save_model(
+    model: Any, tokenizer: Any, where: Path, state: dict[str, Any] | None = None
+) -> None:
+    """Write model (or adapters alone) and tokenizer as ``save_pretrained`` does.
+
+    Args:
+        state: the weights, where the model itself holds only a part of them.
+    """
     with without_progress_bars():
-        model.save_pretrained(where)
+        model.save_pretrained(where, **({} if state is None else {"state_dict": state}))
         tokenizer.save_pretrained(where)
 
 

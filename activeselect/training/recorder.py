@@ -13,11 +13,15 @@ from activeselect.config import PromptConfig, ScoringConfig
 from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, EncodedSet, encode
+from activeselect.errors import ConfigError
 from activeselect.scoring.metric import PreMemorizationAccuracy
+from activeselect.scoring.passes import Parts, score_in_chunks, weights_hash
+from activeselect.scoring.ranks import once, rank, together, world_size
 from activeselect.scoring.scorer import LiveScorer, Scores, joined
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.history import Cost, History
 from activeselect.training.module import load_model
+from activeselect.training.sharding import is_sharded, whole
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -39,6 +43,7 @@ class Recorder:
         store: where scores are appended; None keeps them in memory only.
         encoded: the train set, encoded already.
         reference: path of the reference model, if a signal needs it.
+        parts: keeps the finished chunks of a pass until its round is safe.
     """
 
     def __init__(
@@ -57,10 +62,12 @@ class Recorder:
         store: ScoreStore | None,
         encoded: EncodedSet,
         reference: str | None,
+        parts: Parts | None = None,
     ) -> None:
         self.pool, self.tokenizer, self.scoring, self.prompt = pool, tokenizer, scoring, prompt
         self.what, self.stage, self.history = what, stage, history
         self.cost, self.store, self.encoded = cost, store, encoded
+        self.parts = parts or Parts(None)
         self.since = 0 if carry_over else history.rounds
         self.metric = PreMemorizationAccuracy(len(pool), scoring.tau)
         self.scorer = LiveScorer(
@@ -116,15 +123,41 @@ class Recorder:
         """``embedding`` or ``gradient`` of examples, float32 ``[N, D]``; NaN for all others."""
         started = time.perf_counter()
         measure = {"embedding": self.scorer.embed, "gradient": self.scorer.gradients}[signal]
-        vectors = np.full((len(self.pool), 0), np.nan, dtype=np.float32)
-        for start in range(0, len(index), _CHUNK):
-            some = index[start : start + _CHUNK]
-            rows = measure(model, self.encode(some))
-            if not start:
-                vectors = np.full((len(self.pool), rows.shape[1]), np.nan, dtype=np.float32)
-            vectors[some] = rows
+        if signal == "gradient" and is_sharded(model):
+            raise ConfigError("The signal 'gradient' needs whole models; set parallel=ddp.")
+        chunks = [index[start : start + _CHUNK] for start in range(0, len(index), _CHUNK)]
+
+        def work() -> list[tuple[IntArray, NDArray[np.float32]]]:
+            mine = chunks[rank() :: world_size()]
+            return [(some, measure(model, self.encode(some))) for some in mine]
+
+        with whole(model):
+            rows = [row for share in together(work) for row in share]
+        width = rows[0][1].shape[1] if rows else 0
+        vectors = np.full((len(self.pool), width), np.nan, dtype=np.float32)
+        for some, part in rows:
+            vectors[some] = part
         self.cost.score_s += time.perf_counter() - started
         return vectors
+
+    def evaluate(self, model: Any, scorer: LiveScorer, test: Pool, items: list[Encoded]) -> Scores:
+        """Greedy answers to all problems of a test set, whose ``items`` are encoded."""
+        answers = test.dataset["answer"]
+
+        def score(some: IntArray) -> Scores:
+            return scorer.evaluate(model, [items[i] for i in some], [answers[int(i)] for i in some])
+
+        with whole(model):
+            scores = score_in_chunks(
+                score,
+                np.arange(len(items)),
+                scorer.lengths(model, items, samples=1),
+                batch_tokens=self.scoring.batch_tokens,
+                parts=self.parts,
+                key=["test", self.stage, self._weights(model)],
+            )
+        self.cost.eval_s += scores.seconds
+        return scores
 
     def encode(self, index: IntArray) -> list[Encoded]:
         if all(int(i) in self.encoded for i in index):
@@ -140,16 +173,33 @@ class Recorder:
         return np.array([len(item.ids) - item.start for part in parts for item in part], float)
 
     def _scored(self, model: Any, index: IntArray, what: frozenset[str]) -> Scores:
-        scores = self.scorer.score(
-            model,
-            self.encode(index),
-            [problem.answer for problem in self.pool.problems(index)],
-            what=what,
-            round=self.history.rounds - bool(self._open),
-        )
+        round = self.history.rounds - bool(self._open)
+
+        def score(some: IntArray) -> Scores:
+            answers = [problem.answer for problem in self.pool.problems(some)]
+            return self.scorer.score(model, self.encode(some), answers, what=what, round=round)
+
+        samples = self.scoring.samples if "samples" in what else 0
+        lengths = self.scorer.lengths(model, self.encode(index), samples=samples)
+        with whole(model):
+            scores = score_in_chunks(
+                score,
+                index,
+                lengths,
+                batch_tokens=self.scoring.batch_tokens,
+                parts=self.parts,
+                key=[self.stage, round, sorted(what), self._weights(model)],
+            )
         self.cost.score_s += scores.seconds
         self.cost.tokens_generated += scores.tokens_generated
         return scores
+
+    def _weights(self, model: Any) -> str | None:
+        """Which weights the parts of a pass belong to; not needed where none are kept."""
+        if self.parts.folder is None:
+            return None
+        trained = ((n, w) for n, w in model.named_parameters() if w.requires_grad)
+        return once(lambda: weights_hash(trained))
 
     def _reference_loss(self, index: IntArray, device: Any) -> FloatArray:
         """Known from earlier rounds where it can be: the reference model never changes."""
@@ -159,7 +209,14 @@ class Recorder:
             loss[known] = values
         unknown = index[np.isnan(loss[index])]
         if len(unknown):
-            loss[unknown] = self.scorer.reference_loss(self.encode(unknown), device)
+            loss[unknown] = score_in_chunks(
+                lambda some: self.scorer.reference_loss(self.encode(some), device),
+                unknown,
+                self.scorer.lengths(None, self.encode(unknown), samples=0),
+                batch_tokens=self.scoring.batch_tokens,
+                parts=self.parts,
+                key=["reference"],
+            ).columns["reference_loss"]
         self.cost.score_s += time.perf_counter() - started
         return loss[index]
 

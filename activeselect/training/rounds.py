@@ -17,7 +17,9 @@ from activeselect.config import PromptConfig, ScoringConfig
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encode
 from activeselect.data.templates import with_examples
-from activeselect.errors import ConfigError, StrategyError
+from activeselect.errors import StrategyError
+from activeselect.scoring.passes import Parts
+from activeselect.scoring.ranks import once
 from activeselect.scoring.scorer import pad_token_of
 from activeselect.scoring.signals import (
     FIXED,
@@ -70,6 +72,7 @@ class ActiveSelection(lightning.Callback):
         carry_over: whether premem looks back into that history (the model was not restarted).
         cost: spent by earlier fits of the same run.
         forecaster: forecasts test accuracy after each round that measured premem.
+        parts: keeps finished chunks of a scoring pass, so that a stop loses little.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class ActiveSelection(lightning.Callback):
         carry_over: bool = False,
         cost: Cost | None = None,
         forecaster: Forecaster | None = None,
+        parts: Parts | None = None,
         model_of: Callable[[Any], Any] | None = None,
     ) -> None:
         self.pool = pool
@@ -111,6 +115,7 @@ class ActiveSelection(lightning.Callback):
         self.what = measurements([*self.strategy.requires, *measure, *between])
         self.times_seen = np.zeros(len(pool), dtype=np.int64)
         self.epoch = 0
+        self.consumed = 0  # samples of the epoch under way, over all ranks
         self.encoded = EncodedSet(encode(pool, self.train, tokenizer, self.prompt))
         self.recorder = Recorder(
             pool,
@@ -126,20 +131,28 @@ class ActiveSelection(lightning.Callback):
             store=store,
             encoded=self.encoded,
             reference=self.strategy.reference,
+            parts=parts,
         )
         self.sampler = ActiveSampler(Selection.of(self.train), seed=seed)
         self.forecaster = forecaster
         self._model_of = model_of or _inner_model
         self._clock = 0.0
 
-    def dataloader(self, batch_size: int, **kwargs: Any) -> DataLoader[Any]:
-        """A loader over the train set in the order that the selections ask for."""
-        pad = pad_token_of(self.tokenizer)
-        return DataLoader(
+    def dataloader(self, batch_size: int, *, pad: bool = False, **kwargs: Any) -> DataLoader[Any]:
+        """A loader over the train set in the order that the selections ask for.
+
+        Args:
+            batch_size: per device, as always in Lightning.
+            pad: if a pass does not divide by the number of devices, train on the rest, too; the
+                devices that get none of it read an example whose labels are all ignored.
+        """
+        token = pad_token_of(self.tokenizer)
+        self.sampler.pad = pad
+        return _Loader(
             self.encoded,
             batch_size=batch_size,
             sampler=self.sampler,
-            collate_fn=lambda batch: collate(batch, pad),
+            collate_fn=lambda batch: collate(batch, token),
             **kwargs,
         )
 
@@ -161,13 +174,11 @@ class ActiveSelection(lightning.Callback):
     # --- Lightning hooks -----------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if trainer.world_size > 1:
-            raise ConfigError(
-                f"devices: live scoring runs on one device so far; received {trainer.world_size}."
-            )
+        self.sampler.rank, self.sampler.world_size = trainer.global_rank, trainer.world_size
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.begin(self._model_of(pl_module))
+        self._clock = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._clock = time.perf_counter()
@@ -175,11 +186,24 @@ class ActiveSelection(lightning.Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.trained(batch["index"].cpu().numpy(), int(batch["attention_mask"].sum()))
+        index = batch["index"]
+        tokens = batch["attention_mask"].sum(dim=1)[index >= 0].sum()
+        everyone = index.new_zeros(trainer.world_size, len(index) + 1)
+        everyone[trainer.global_rank] = torch.cat([index, tokens[None]])
+        if trainer.world_size > 1:
+            everyone = trainer.strategy.reduce(everyone, reduce_op="sum")
+        rows = everyone.cpu().numpy()
+        positions = rows[:, :-1].reshape(-1)
+        self.trained(positions[positions >= 0], int(rows[:, -1].sum()))
+        self._tick()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self.cost.train_s += time.perf_counter() - self._clock
+        self._tick()
         self.end_epoch(self._model_of(pl_module), trainer.current_epoch + 1, pl_module.log)
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.cost.train_s, self._clock = self.cost.train_s + now - self._clock, now
 
     # --- the same for any other loop -----------------------------------------------------------
 
@@ -197,6 +221,7 @@ class ActiveSelection(lightning.Callback):
     def trained(self, index: IntArray, tokens: int) -> None:
         """These examples (pool positions, with repetitions) were trained on, ``tokens`` in all."""
         np.add.at(self.times_seen, index, 1)
+        self.consumed += len(index)
         self.cost.samples_seen += len(index)
         self.cost.tokens_trained += tokens
 
@@ -210,6 +235,8 @@ class ActiveSelection(lightning.Callback):
             log: called with a name and a number for each thing worth logging.
         """
         self.epoch = epoch
+        self.consumed = 0
+        self.sampler.resume(epoch, 0)
         late = self.score_until is not None and epoch > self.score_until
         if epoch % self.score_every == 0 and not late:
             self._finish_round(model, log)
@@ -322,14 +349,19 @@ class ActiveSelection(lightning.Callback):
         started = time.perf_counter()
         # of stage and epoch, not of the scored rounds: how often is scored changes no draw
         rng = np.random.default_rng([self.seed, self.stage, self.epoch, stream])
-        selection = how(context, budget, rng)
-        if not isinstance(selection, Selection):
-            raise StrategyError(
-                f"Strategy '{self.strategy.name}' must return a Selection; "
-                f"received {type(selection).__name__}."
-            )
+
+        def choose() -> Selection:
+            selection = how(context, budget, rng)
+            if not isinstance(selection, Selection):
+                raise StrategyError(
+                    f"Strategy '{self.strategy.name}' must return a Selection; "
+                    f"received {type(selection).__name__}."
+                )
+            return selection.validated(candidates, budget, name=self.strategy.name)
+
+        selection = once(choose)  # whatever a strategy does, all ranks go on with one choice
         self.cost.select_s += time.perf_counter() - started
-        return selection.validated(candidates, budget, name=self.strategy.name)
+        return selection
 
     def _context(self, model: Any, train: IntArray, candidates: IntArray) -> SelectionContext:
         looked_at = np.union1d(train, candidates)
@@ -388,6 +420,7 @@ class ActiveSelection(lightning.Callback):
         selection = self.sampler.selection
         return {
             "epoch": self.epoch,
+            "consumed": self.consumed,
             "selection_index": torch.from_numpy(selection.index),
             "selection_weight": torch.from_numpy(selection.weight),
             "times_seen": torch.from_numpy(self.times_seen.copy()),
@@ -404,7 +437,8 @@ class ActiveSelection(lightning.Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch = state["epoch"]
+        self.epoch, self.consumed = state["epoch"], state["consumed"]
+        self.sampler.resume(self.epoch, self.consumed)
         self.sampler.selection = Selection.of(
             state["selection_index"].numpy(), state["selection_weight"].numpy()
         )
@@ -416,6 +450,26 @@ class ActiveSelection(lightning.Callback):
         }
         self.recorder.cost = Cost(**state["cost"])
         self.recorder.load_history(History(len(self.pool), state["rounds"], history))
+
+
+class _Loader(DataLoader[Any]):
+    """A loader that Lightning may go on with in the middle of an epoch.
+
+    Lightning counts the batches before the stop, so the length is that of a whole pass; what it
+    asks for beyond that, the callback keeps.
+    """
+
+    def __len__(self) -> int:
+        assert isinstance(self.sampler, ActiveSampler)
+        assert self.batch_size is not None
+        whole = self.sampler.whole
+        return whole // self.batch_size if self.drop_last else -(-whole // self.batch_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
 
 
 def _inner_model(module: Any) -> Any:

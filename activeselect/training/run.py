@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ from activeselect.environment import environment
 from activeselect.errors import ConfigError
 from activeselect.files import explained, read_json, write_json
 from activeselect.scoring.families import context_length
+from activeselect.scoring.ranks import once
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
 from activeselect.training.adapt import adapt, check, weight_type
 from activeselect.training.fingerprint import model_fingerprint
-from activeselect.training.folder import RunFolder
+from activeselect.training.folder import RunFolder, RunState
 from activeselect.training.history import Forecaster
+from activeselect.training.launch import connected
 from activeselect.training.module import load_model
 from activeselect.training.stage import Progress, Stage
 
@@ -128,29 +130,28 @@ class ActiveRun:
 
         Raises:
             StoreError: if the folder belongs to another run, or one is under way in it.
+            RankError: if one of several processes stopped.
             KeyboardInterrupt: on Ctrl-C; the same call continues after the last finished round.
         """
         folder = RunFolder(out, self.config)
         if folder.file("result.json").exists():
             return _result(folder)
-        with folder.locked(), explained(folder.path):
-            return self._run(folder, progress, progress_bar, tensorboard)
+        with connected(self.config), folder.claimed(), explained(folder.path):
+            self._run(folder, progress, progress_bar, tensorboard)
+            return _result(folder)
 
     def _run(
         self, folder: RunFolder, progress: Progress | None, progress_bar: bool, tensorboard: bool
-    ) -> RunResult:
-        state = folder.load_state()
-        store = ScoreStore(
-            folder.file("scores"),
-            self.data.pool.fingerprint,
-            pool_size=len(self.data.pool),
-            model=model_fingerprint(self.model, self.tokenizer),
-            config=config_hash(settings_of_scores(self.config)),
-        )
+    ) -> None:
+        store = once(lambda: self._store(folder))  # of rank 0: the others have nothing to write
+        state = once(folder.load_state)
         while state.stage < len(self.budgets):
             stage = Stage(self, folder, state, store, self._starting_model(folder, state.stage))
             state = stage.run(progress, progress_bar, tensorboard)
-            folder.save_state(state)
+            once(partial(folder.save_state, state))
+        once(lambda: self._finish(folder, state))
+
+    def _finish(self, folder: RunFolder, state: RunState) -> None:
         if self.config.save_model and not folder.file("model").exists():
             folder.after_stage(len(self.budgets) - 1).rename(folder.file("model"))
         shutil.rmtree(folder.file("checkpoints"), ignore_errors=True)
@@ -164,7 +165,15 @@ class ActiveRun:
             "cost": state.cost,
         }
         write_json(folder.file("result.json"), result)
-        return _result(folder)
+
+    def _store(self, folder: RunFolder) -> ScoreStore:
+        return ScoreStore(
+            folder.file("scores"),
+            self.data.pool.fingerprint,
+            pool_size=len(self.data.pool),
+            model=model_fingerprint(self.model, self.tokenizer),
+            config=config_hash(settings_of_scores(self.config)),
+        )
 
     def _starting_model(self, folder: RunFolder, stage: int) -> Any:
         """The base model, or the last stage's where the run continues from it."""

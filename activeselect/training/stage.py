@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,14 +20,18 @@ from numpy.typing import NDArray
 
 from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
-from activeselect.files import replacing, sync
+from activeselect.files import explained, replacing, sync
+from activeselect.scoring.passes import Parts
+from activeselect.scoring.ranks import once, rank, world_size
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.adapt import merged
 from activeselect.training.folder import RunFolder, RunState, readable
 from activeselect.training.history import Cost, History
+from activeselect.training.launch import strategy_of
 from activeselect.training.module import ReasoningModule, save_model
 from activeselect.training.rounds import ActiveSelection
+from activeselect.training.sharding import is_sharded, whole_state
 
 if TYPE_CHECKING:
     from activeselect.training.run import ActiveRun
@@ -55,8 +58,9 @@ class Stage:
         self.pool: Pool = run.data.pool
         self.number = state.stage
         self.train = self._train_set()
-        if not folder.checkpoint(self.number).exists():
-            store.drop_after(state.rounds)  # a checkpoint says itself which rounds it includes
+        self.resumes = once(folder.checkpoint(self.number).exists)
+        # only rank 0 has the store; what it read, all have to know
+        history = once(lambda: self._stored_history(store))
         run.strategy.load_state_dict(state.strategy)
         self.active = ActiveSelection(
             self.pool,
@@ -70,14 +74,20 @@ class Stage:
             reselect=self.config.rounds.mode == "reweight",
             near=self.config.rounds.near,
             measure=self.config.measure,
-            store=store,
+            store=store if rank() == 0 else None,
             seed=self.config.seed,
             stage=self.number,
-            history=History.from_store(store, state.rounds),
+            history=history,
             carry_over=not self.config.rounds.restart,
             forecaster=run.forecaster,
             cost=Cost(**state.cost),  # type: ignore[arg-type]  # counts are written as integers
+            parts=Parts(folder.parts),
         )
+
+    def _stored_history(self, store: ScoreStore) -> History:
+        if not self.resumes:
+            store.drop_after(self.state.rounds)  # a checkpoint says itself which rounds it includes
+        return History.from_store(store, self.state.rounds)
 
     def _train_set(self) -> IntArray:
         if self.number:
@@ -97,10 +107,7 @@ class Stage:
             train = self._acquire(self.run_.budgets[self.number + 1] - len(train))
         last = self.number + 1 == len(self.run_.budgets)
         if (last and self.config.save_model) or not (last or self.config.rounds.restart):
-            self.folder.write_folder(
-                self.folder.after_stage(self.number),
-                lambda where: save_model(self._to_save(last), self.tokenizer, where),
-            )
+            self._save_model(last)
         return RunState(
             stage=self.number + 1,
             rounds=self.active.round,
@@ -110,9 +117,16 @@ class Stage:
             curve=[*self.state.curve, entry],
         )
 
-    def _to_save(self, last: bool) -> Any:
+    def _save_model(self, last: bool) -> None:
+        state = whole_state(self.model)
         lora = self.config.recipe.lora
-        return merged(self.model) if last and lora and lora.save == "merged" else self.model
+        adapters = last and lora is not None and lora.save == "merged"
+
+        def save(where: Path) -> None:
+            model = merged(self.model) if adapters else self.model
+            save_model(model, self.tokenizer, where, state)
+
+        once(lambda: self.folder.write_folder(self.folder.after_stage(self.number), save))
 
     # --- training ------------------------------------------------------------------------------
 
@@ -123,13 +137,18 @@ class Stage:
         self.model.train()  # from_pretrained leaves it in eval mode
         module = ReasoningModule(self.model, recipe, total_steps=steps)
         checkpoint = self.folder.checkpoint(self.number)
-        callbacks: list[Any] = [self.active, _Checkpoint(checkpoint)]
+        callbacks: list[Any] = [
+            self.active,
+            _Checkpoint(checkpoint, self.config.checkpoint_every_steps, self.active),
+        ]
         if progress is not None:
             callbacks.append(_Report(progress, self.active, self.run_.total))
         with _quiet(), readable(checkpoint):
             trainer = lightning.Trainer(
                 accelerator=self.config.accelerator,
                 devices=self.config.devices,
+                num_nodes=self.config.num_nodes,
+                strategy=strategy_of(self.config),
                 precision=recipe.precision,  # type: ignore[arg-type]  # checked by Lightning
                 max_epochs=recipe.epochs,
                 gradient_clip_val=recipe.clip or None,
@@ -145,14 +164,19 @@ class Stage:
             try:
                 trainer.fit(
                     module,
-                    self.active.dataloader(recipe.batch_size // recipe.accumulate),
-                    ckpt_path=str(checkpoint) if checkpoint.exists() else None,
+                    self.active.dataloader(
+                        recipe.batch_size // (recipe.accumulate * world_size()), pad=True
+                    ),
+                    ckpt_path=str(checkpoint) if self.resumes else None,
                     weights_only=True,
                 )
             except SystemExit:  # Lightning turns Ctrl-C into an exit; callers want to know
                 raise KeyboardInterrupt from None
             finally:
-                self.folder.merge_logs()
+                if rank() == 0:
+                    self.folder.merge_logs()
+        if not is_sharded(self.model):
+            self.model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
 
     def _loggers(self, tensorboard: bool) -> list[Any]:
         version = self.folder.log_version(self.number)
@@ -168,7 +192,6 @@ class Stage:
             return None
         if progress is not None:
             progress(self.active.cost.samples_seen, self.run_.total, "testing")
-        started = time.perf_counter()
         scorer = LiveScorer(
             self.tokenizer,
             get_checker(test.checker),
@@ -176,13 +199,13 @@ class Stage:
             seed=self.config.seed,
             stop=self.run_.prompt.stop,
         )
-        answers = test.dataset["answer"]
-        correct, _ = scorer.evaluate(self.model, self.run_.test_items, list(answers))
-        self.active.cost.eval_s += time.perf_counter() - started
-        table = pa.table({"index": np.arange(len(correct)), "correct": correct})
-        target = self.folder.predictions(self.number)
-        with replacing(target) as temporary:
-            pq.write_table(table, temporary)
+        scores = self.active.recorder.evaluate(self.model, scorer, test, self.run_.test_items)
+        assert scores.correct is not None
+        correct = scores.correct[:, 0]
+        if rank() == 0:
+            table = pa.table({"index": scores.index, "correct": correct})
+            with replacing(self.folder.predictions(self.number)) as temporary:
+                pq.write_table(table, temporary)
         return float(correct.mean())
 
     def _curve_entry(self, accuracy: float | None) -> dict[str, Any]:
@@ -222,18 +245,37 @@ class Stage:
 
 
 class _Checkpoint(lightning.Callback):
-    """Saves the fit after every epoch, the newest only, by rename."""
+    """Saves the fit, the newest state only, by rename.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Saved is after an epoch's last batch, before the round is scored, so that a stop during scoring
+    costs no training; and after every ``every`` optimizer steps.
+    """
 
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            sync(temporary)
-            temporary.replace(self.path)
-            sync(self.path.parent)
+    def __init__(self, path: Path, every: int | None, active: ActiveSelection) -> None:
+        self.path, self.every, self.active = path, every, active
+        self._step = 0
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        # within a step, between two parts of its batch, there are gradients that nobody saves
+        stepped = trainer.global_step > self._step
+        due = self.every is not None and stepped and trainer.global_step % self.every == 0
+        self._step = trainer.global_step
+        if trainer.is_last_batch or due:
+            temporary = self.path.with_suffix(".tmp")
+            with explained(self.path):
+                trainer.save_checkpoint(temporary)
+                if trainer.is_global_zero:
+                    sync(temporary)
+                    temporary.replace(self.path)
+                    sync(self.path.parent)
+            self.active.recorder.parts.clear()
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        # else Lightning takes an epoch whose batches are done for one that has ended, hooks and all
+        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
 
 class _Report(lightning.Callback):
@@ -256,6 +298,8 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+            # what is logged is the same on all ranks
+            warnings.filterwarnings("ignore", message=".*when logging on epoch level in distr.*")
             # Lightning 2.6 with torch 2.13 uses a deprecated test in its own code
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
             yield

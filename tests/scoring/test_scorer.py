@@ -183,11 +183,12 @@ def test_completions_depend_on_seed_round_and_example_alone(
 def test_evaluation_is_greedy_and_aligned(model: Any, tokenizer: Any, items: list[Encoded]) -> None:
     scorer = LiveScorer(tokenizer, Recorder(), CONFIG, seed=1)
     other = LiveScorer(tokenizer, Recorder(), replace(CONFIG, batch_tokens=1), seed=2)
-    correct, generated = scorer.evaluate(model, items, answers_of(items))
-    again, same = other.evaluate(model, items, answers_of(items))
-    assert correct.shape == (len(items),)
-    np.testing.assert_array_equal(correct, again)
-    assert generated == same > 0
+    found = scorer.evaluate(model, items, answers_of(items))
+    again = other.evaluate(model, items, answers_of(items))
+    assert found.correct is not None
+    assert found.correct.shape == (len(items), 1)
+    np.testing.assert_array_equal(found.correct, again.correct)
+    assert found.tokens_generated == again.tokens_generated > 0
     assert isinstance(scorer.checker, Recorder)
     assert [answer for _, answer in scorer.checker.seen] == answers_of(items)
 
@@ -197,7 +198,7 @@ def test_nothing_to_score_is_no_error(model: Any, scorer: LiveScorer, what: froz
     scores = scorer.score(model, [], [], what=what, round=0)
     assert scores.index.shape == (0,)
     assert scores.tokens_generated == scores.truncated == 0
-    assert scorer.evaluate(model, [], [])[0].shape == (0,)
+    assert scorer.evaluate(model, [], []).correct.shape == (0, 1)
 
 
 def test_problems_without_an_answer_each_are_refused(

@@ -1,0 +1,150 @@
+"""A scoring pass in chunks: dealt to ranks, kept one by one, the same however it was interrupted.
+
+The chunks follow from the examples' lengths alone. So an example is measured in the same batch, to
+the same bits, whichever rank does it, whatever the number of ranks, and whether or not the pass
+was stopped in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from activeselect.data.prompts import batches_by_tokens
+from activeselect.files import explained
+from activeselect.scoring import ranks
+from activeselect.scoring.scorer import Scores, joined
+
+IntArray = NDArray[np.int64]
+
+
+def deal(costs: Sequence[float], world_size: int) -> list[list[int]]:
+    """Share out work so that all finish at about the same time.
+
+    The longest first, each to the rank with the least so far (Graham's LPT rule, 1969: the last to
+    finish needs at most 4/3 of the best possible time).
+
+    Returns:
+        positions in ``costs`` for each rank.
+
+    Example:
+        >>> deal([4, 9, 3, 5], 2)
+        [[1], [3, 0, 2]]
+    """
+    loads = [(0.0, rank) for rank in range(world_size)]
+    shares: list[list[int]] = [[] for _ in range(world_size)]
+    for item in sorted(range(len(costs)), key=lambda item: -costs[item]):
+        load, rank = heapq.heappop(loads)
+        shares[rank].append(item)
+        heapq.heappush(loads, (load + costs[item], rank))
+    return shares
+
+
+def score_in_chunks(
+    score: Callable[[IntArray], Scores],
+    index: IntArray,
+    lengths: IntArray,
+    *,
+    batch_tokens: int,
+    parts: Parts,
+    key: Sequence[Any],
+) -> Scores:
+    """Measure every example once, over all ranks.
+
+    Args:
+        score: measures some positions of the pool with the model as it is now.
+        index: positions, distinct, int64 ``[B]``.
+        lengths: what each costs, in tokens, int64 ``[B]``.
+        batch_tokens: tokens per chunk; a longer example is a chunk of its own.
+        parts: keeps finished chunks until the pass is over.
+        key: what the results depend on besides ``index``; JSON-ready.
+
+    Returns:
+        the same on every rank, in the order of ``index``.
+    """
+    started = time.perf_counter()
+    chunks = batches_by_tokens(lengths, batch_tokens) or [np.arange(0)]
+    name = _hash([*key, index.tolist(), lengths.tolist(), batch_tokens])
+    done = parts.of(name)
+    before = set().union(*ranks.gathered(set(done)))
+    todo = [chunk for chunk in range(len(chunks)) if chunk not in before]
+    share = deal([int(lengths[chunks[i]].sum()) for i in todo], ranks.world_size())[ranks.rank()]
+
+    def work() -> dict[int, Scores]:
+        for chunk in (todo[i] for i in share):
+            done[chunk] = score(index[chunks[chunk]])
+            parts.keep(name, chunk, done[chunk])
+        return done
+
+    found: dict[int, Scores] = {}
+    for some in ranks.together(work):
+        found |= some
+    spent = sum(found[chunk].seconds for chunk in before) / ranks.world_size()
+    scores = joined([found[chunk] for chunk in range(len(chunks))])
+    back = np.argsort(np.concatenate(chunks))
+    return replace(scores.take(back), seconds=spent + time.perf_counter() - started)
+
+
+class Parts:
+    """Finished chunks of passes whose round is not stored yet, one small JSON file each.
+
+    A file that a stop left incomplete is ignored: its checksum does not fit.
+
+    Args:
+        folder: where they lie; None keeps nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def of(self, name: str) -> dict[int, Scores]:
+        """Chunks of a pass that are finished, by number."""
+        found: dict[int, Scores] = {}
+        for file in self.folder.glob(f"{name}-*.json") if self.folder else ():
+            checksum, _, content = file.read_text(encoding="utf-8").partition("\n")
+            if _hash(content) == checksum:
+                found[int(file.stem.partition("-")[2])] = Scores.from_plain(json.loads(content))
+        return found
+
+    def keep(self, name: str, chunk: int, scores: Scores) -> None:
+        """Keep one chunk; not synced, for a lost one is only measured again."""
+        if self.folder is None:
+            return
+        content = json.dumps(scores.to_plain())
+        file = self.folder / f"{name}-{chunk}.json"
+        with explained(file):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(".tmp")
+            temporary.write_text(f"{_hash(content)}\n{content}", encoding="utf-8")
+            temporary.replace(file)
+
+    def clear(self) -> None:
+        """Forget all: what they led to is on the disk."""
+        if self.folder is not None and ranks.rank() == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def weights_hash(named: Iterable[tuple[str, Any]]) -> str:
+    """Content hash of tensors, given as (name, tensor); about a second per gigabyte."""
+    digest = hashlib.sha256()
+    for name, tensor in named:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()[:16]
+
+
+def _hash(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,103 @@
+"""Runs killed in every phase end with the same bits as the uninterrupted run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from activeselect.config import (
+    DataConfig,
+    RecipeConfig,
+    RoundsConfig,
+    RunConfig,
+    ScoringConfig,
+    to_plain,
+)
+
+SCRIPT = Path(__file__).with_name("kill_moments.py")
+
+
+def config(model: Path, **changes: Any) -> RunConfig:
+    small = RunConfig(
+        model=str(model),
+        data=DataConfig("skills:mixed", pool_size=120, test_limit=20),
+        strategy="premem",
+        rounds=RoundsConfig(budgets=(16, 24)),
+        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=4),
+        # small batches, so that there are several chunks to be stopped between
+        scoring=ScoringConfig(samples=2, max_new_tokens=8, batch_tokens=400),
+        forecast="off",
+        checkpoint_every_steps=2,
+    )
+    return replace(small, **changes)
+
+
+@pytest.fixture(scope="module")
+def model_with_dropout(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Draws random numbers in training, which have to be the same after a stop."""
+    folder = tmp_path_factory.mktemp("dropout")
+    for file in tiny_model.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "attention_dropout": 0.2}))
+    return folder
+
+
+def kill_and_compare(chosen: RunConfig, folder: Path, moments: int, seed: int) -> dict[str, Any]:
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(to_plain(chosen)))
+    command = [sys.executable, str(SCRIPT), str(file), str(folder), str(moments), str(seed)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert found["wrong"] == [], found
+    return found
+
+
+def test_killed_while_training_scoring_and_checkpointing(
+    model_with_dropout: Path, tmp_path: Path
+) -> None:
+    found = kill_and_compare(config(model_with_dropout), tmp_path, 4, seed=1)
+    assert sum(found["died"].values()) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("changes", "phases"),
+    [
+        (
+            {},
+            {"training", "scoring", "keeping", "storing", "checkpointing", "testing", "saving"},
+        ),
+        (
+            {
+                "rounds": RoundsConfig(mode="reweight", budgets=(24,)),
+                "strategy": {"name": "premem", "threshold": 0.0, "floor": 0.5},
+            },
+            {"training", "scoring", "checkpointing"},
+        ),
+        ({"measure": ("prequential",)}, {"training", "scoring", "storing"}),
+    ],
+    ids=["acquire", "reweight", "prequential"],
+)
+def test_killed_at_many_random_moments(
+    model_with_dropout: Path, tmp_path: Path, changes: dict[str, Any], phases: set[str]
+) -> None:
+    found = kill_and_compare(config(model_with_dropout, **changes), tmp_path, 32, seed=2)
+    assert sum(found["died"].values()) >= 20, found
+    assert phases <= set(found["died"]), found
