@@ -70,6 +70,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
     ],
     "mixture": [
         {"parts": [{"share": 0.2, "strategy": "random"}, {"share": 0.8, "strategy": "premem"}]},
+        {"parts": [{"share": 0.2, "strategy": "random"}, {"share": 0.8, "strategy": "allocate"}]},
         {
             "parts": [
                 {"share": 0.3, "strategy": {"class_path": PROBER}},
