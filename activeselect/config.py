@@ -306,6 +306,8 @@ class ScoringConfig:
             the adapter (LoRA) where there is one, else all that are trained.
         batch_tokens: tokens per batch, padding included, in scoring and evaluation.
         keep_completions: completions stored per example (for reading; 0 = none).
+        largest_gap: mean difference, in nats per token, up to which the sampler and the model in
+            training may disagree on sampled tokens; default: 0.02, or 0.2 in 16 bits.
     """
 
     samples: int = 5
@@ -320,9 +322,16 @@ class ScoringConfig:
     gradient_modules: tuple[str, ...] = ()
     batch_tokens: int = 16_384
     keep_completions: int = 1
+    largest_gap: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "gradient_modules", tuple(self.gradient_modules))
+        _require(
+            self.largest_gap is None or self.largest_gap > 0,
+            "scoring.largest_gap",
+            "above 0 nats per token",
+            self.largest_gap,
+        )
         _require(self.samples >= 1, "scoring.samples", "at least 1", self.samples)
         _require(self.temperature > 0, "scoring.temperature", "above 0", self.temperature)
         _require(0 < self.top_p <= 1, "scoring.top_p", "a share in (0, 1]", self.top_p)
@@ -495,7 +504,7 @@ class ScoreConfig:
     data: DataConfig = field(default_factory=DataConfig)
     signals: tuple[str, ...] = ("premem",)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    prompt: PromptConfig | None = None
+    prompt: str | PromptConfig | None = None
     reference: str | None = None
     shard: str = "1/1"
     forecast: str = "auto"
@@ -504,6 +513,7 @@ class ScoreConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompt", prompt_of(self.prompt))
         object.__setattr__(self, "signals", tuple(self.signals))
         if self.data.test is None and self.data.preset is None:
             object.__setattr__(self, "data", replace(self.data, test=NO_TEST))

@@ -146,6 +146,18 @@ def _output_layer_input(model: Any, wanted: bool) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
+@torch.inference_mode()
+def token_log_probs(model: Any, prompt: NDArray[np.int32], tokens: Sequence[int]) -> list[float]:
+    """Log-probability of each token after the prompt and those before it, nats; nothing cached."""
+    if not tokens:
+        return []
+    ids = torch.tensor([[*prompt.tolist(), *tokens]], device=model.device)
+    logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+    chosen = torch.log_softmax(logits.float(), dim=-1).gather(1, ids[0, len(prompt) :, None])
+    found: list[float] = chosen.squeeze(1).tolist()
+    return found
+
+
 def without_question(items: Sequence[Encoded], start_token: int) -> list[Encoded]:
     """The traces alone, after a start token: for likelihoods not given the question."""
     return [

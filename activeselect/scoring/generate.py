@@ -68,6 +68,7 @@ def generate(
     pad_token: int,
     batch_tokens: int,
     stopped: Callable[[list[list[int]]], list[bool]] | None = None,
+    log_probs: dict[int, list[float]] | None = None,
 ) -> list[list[list[int]]]:
     """Complete every prompt ``samples`` times.
 
@@ -84,6 +85,8 @@ def generate(
         batch_tokens: largest (prompt + new tokens) x rows of a batch.
         stopped: told the new tokens of each row every :data:`CHECK_EVERY` tokens; says which rows
             need no more.
+        log_probs: for each prompt in it, what its first completion's tokens were given by the
+            model is put there: log-probabilities at temperature 1, nats.
 
     Returns:
         ``completions[prompt][sample]``, lists of token ids; one that was cut has the length
@@ -111,6 +114,9 @@ def generate(
             torch.tensor([stops[i] for i in batch], device=model.device),
             torch.tensor(end_tokens, dtype=torch.long, device=model.device),
             stopped,
+            {row: log_probs[int(i)] for row, i in enumerate(batch) if int(i) in log_probs}
+            if log_probs
+            else {},
         )
         for row, i in enumerate(batch):
             out[i] = done[row * samples : (row + 1) * samples]
@@ -176,8 +182,11 @@ def _generate_batch(
     stops: Tensor,
     end_tokens: Tensor,
     stopped: Callable[[list[list[int]]], list[bool]] | None,
+    watched: dict[int, list[float]],
 ) -> list[list[int]]:
     samples = keys.shape[1]
+    for found in watched.values():
+        found.clear()  # of an attempt that memory was too small for
     logits = reader.logits()
     if logits.isnan().any():
         raise ModelError(
@@ -196,6 +205,7 @@ def _generate_batch(
         token = _sample(logits, drawn, temperature, top_p)
         ended = torch.isin(token, end_tokens)
         tokens[active, step] = token
+        _watch(watched, samples, active, logits, token)
         lengths[active[ended]] = step
         if stopped is not None and (step + 1) % CHECK_EVERY == 0:
             hit = torch.tensor(stopped(tokens[active, : step + 1].tolist()), device=active.device)
@@ -208,9 +218,22 @@ def _generate_batch(
             active, token = active[keep], token[keep]
         reader.append(token)
         logits = reader.logits()
+    for row, found in watched.items():
+        del found[int(lengths[row * samples]) :]  # the end token, which is not in the completion
     return [
         row[:stop] for row, stop in zip(tokens.cpu().tolist(), lengths.cpu().tolist(), strict=True)
     ]
+
+
+def _watch(
+    watched: dict[int, list[float]], samples: int, active: Tensor, logits: Tensor, token: Tensor
+) -> None:
+    """Append the log-probability of the newest token of each watched prompt's first completion."""
+    for row, found in watched.items():
+        place = (active == row * samples).nonzero()
+        if len(place):
+            i = int(place)
+            found.append(float(torch.log_softmax(logits[i].float(), dim=-1)[token[i]]))
 
 
 def _left_padded(prompts: Sequence[NDArray[np.int32]], pad_token: int) -> tuple[Tensor, Tensor]:

@@ -10,17 +10,28 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from activeselect.config import ScoringConfig
 from activeselect.data.answers import AnswerChecker
 from activeselect.data.prompts import Encoded
 from activeselect.errors import StrategyError
-from activeselect.scoring.forward import embed_questions, target_statistics, without_question
+from activeselect.scoring.families import rereads_after
+from activeselect.scoring.forward import (
+    embed_questions,
+    target_statistics,
+    token_log_probs,
+    without_question,
+)
 from activeselect.scoring.generate import CHECK_EVERY, generate, longest_completion, stream_keys
 from activeselect.scoring.gradients import project_gradients
+from activeselect.scoring.guards import answer_shares, check_gap, sampling_reliability
 from activeselect.scoring.signals import ONE_PASS
 
+#: Examples of a pass whose first completion is compared with a fresh pass of the model.
+_WATCHED = 8
+_SHORT = (torch.bfloat16, torch.float16)
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
@@ -30,7 +41,8 @@ class Scores:
     """What one scoring pass measured (B examples, S samples); None = not measured.
 
     ``nll_sum`` in nats over ``tokens`` target tokens, the end token included. ``columns`` holds
-    the other measured signals by name, float64 ``[B]`` each.
+    the other measured signals by name, float64 ``[B]`` each; ``quality`` says whether the sampled
+    answers can be trusted (:mod:`activeselect.scoring.guards`).
     """
 
     index: IntArray
@@ -42,6 +54,7 @@ class Scores:
     tokens_generated: int = 0
     truncated: int = 0
     seconds: float = 0.0
+    quality: dict[str, float] = field(default_factory=dict)
 
     def take(self, rows: IntArray) -> Scores:
         """These rows, in this order; what is counted over all of them stays."""
@@ -157,16 +170,20 @@ class LiveScorer:
         started = time.perf_counter()
         index = np.array([item.index for item in items], dtype=np.int64)
         correct, kept, generated, cut = None, None, 0, 0
+        quality: dict[str, float] = {}
         with evaluating(model):
             nll, tokens, columns = self._passes(model, items, what)
             if "samples" in what:
                 texts, generated, cut = self.complete(
-                    model, items, samples=self.config.samples, round=round
+                    model, items, samples=self.config.samples, round=round, quality=quality
                 )
                 correct = self.check(texts, answers)
+                quality |= answer_shares(self.checker, texts, answers, correct)
+                quality["cut"] = cut / max(1, correct.size)
+                quality["reliability"] = sampling_reliability(correct)
                 kept = tuple(tuple(row[: self.config.keep_completions]) for row in texts)
         seconds = time.perf_counter() - started
-        return Scores(index, correct, nll, tokens, columns, kept, generated, cut, seconds)
+        return Scores(index, correct, nll, tokens, columns, kept, generated, cut, seconds, quality)
 
     def lengths(self, model: Any, items: Sequence[Encoded], *, samples: int) -> IntArray:
         """Tokens that measuring each example may take, int64 ``[B]``.
@@ -214,9 +231,17 @@ class LiveScorer:
         samples: int,
         round: int,
         greedy: bool = False,
+        quality: dict[str, float] | None = None,
     ) -> tuple[list[list[str]], int, int]:
-        """Completions as text, tokens generated (end tokens included), and how many were cut."""
+        """Completions as text, tokens generated (end tokens included), and how many were cut.
+
+        With ``quality``, what the sampler says of some tokens is compared with the model, and the
+        ``sampler_gap`` put there.
+        """
         index = np.array([item.index for item in items], dtype=np.int64)
+        said: dict[int, list[float]] = {}
+        if quality is not None and items:
+            said = {int(i): [] for i in np.linspace(0, len(items) - 1, _WATCHED).round()}
         ids = generate(
             model,
             [item.prompt for item in items],
@@ -229,7 +254,11 @@ class LiveScorer:
             pad_token=pad_token_of(self.tokenizer),
             batch_tokens=self.config.batch_tokens,
             stopped=self._stopped if self.stop else None,
+            log_probs=said,
         )
+        if quality is not None:
+            completed = {i: (items[i], ids[i][0]) for i in said}
+            quality["sampler_gap"] = self._sampler_gap(model, completed, said)
         flat = [row for rows in ids for row in rows]
         found = self.tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else []
         texts = [before_stop(text, self.stop) for text in found]
@@ -244,6 +273,24 @@ class LiveScorer:
         )
         generated = sum(len(row) for row in flat) + len(flat) - cut
         return [texts[i : i + samples] for i in range(0, len(texts), samples)], generated, cut
+
+    def _sampler_gap(
+        self,
+        model: Any,
+        completed: dict[int, tuple[Encoded, list[int]]],
+        said: dict[int, list[float]],
+    ) -> float:
+        """What a sampler said of its tokens against a fresh pass of the model, nats per token."""
+        switch = rereads_after(model.config)
+        ours, fresh = [], []
+        for i, (item, tokens) in completed.items():
+            if switch is not None and item.start <= switch:
+                tokens = tokens[: switch - item.start]  # later ones were read with other positions
+            ours += said[i][: len(tokens)]
+            fresh += token_log_probs(model, item.prompt, tokens)
+        exact = all(w.dtype not in _SHORT for w in model.parameters())
+        allowed = self.config.largest_gap or (0.02 if exact else 0.2)
+        return check_gap(np.array(ours), np.array(fresh), allowed=allowed)
 
     def _stopped(self, tokens: Sequence[Sequence[int]]) -> list[bool]:
         """Whether the newest of these tokens of each row hold a stop text."""

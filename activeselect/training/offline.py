@@ -27,12 +27,14 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from activeselect.config import ScoreConfig, config_hash, differences, to_plain
+from activeselect.config import ScoreConfig, config_hash, differences, prompt_of, to_plain
 from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, encode
+from activeselect.data.templates import check_texts, with_examples
 from activeselect.errors import ConfigError, ModelError, StoreError
 from activeselect.files import read_json, write_bytes, write_json
+from activeselect.scoring.families import context_length
 from activeselect.scoring.signals import PER_ROUND, history_of, measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.fingerprint import model_fingerprint
@@ -87,9 +89,11 @@ class OfflineScoring:
         self.config, self.forecaster = config, forecaster
         self.checkpoints = checkpoints_in(config.model)
         data = load_data(config.data, seed=config.seed)
-        self.prompt = config.prompt or data.prompt
+        prompt = prompt_of(config.prompt) or data.prompt
+        self.prompt = with_examples(prompt, data.pool, seed=config.seed)
         model, self.tokenizer = self._load(self.checkpoints[0])
-        context = getattr(model.config, "max_position_embeddings", None) or 2**62
+        check_texts(data.pool, self.prompt, self.tokenizer)
+        context = context_length(model.config) or 2**62
         data = fit_to_context(
             data,
             self.tokenizer,

@@ -78,6 +78,7 @@ class Recorder:
             stop=prompt.stop,
             reference=None if reference is None else lambda: load_model(reference)[0],
         )
+        self.quality: dict[str, float] = {}  # of the newest round's samples, for the log
         self._open: list[Scores] = []
         self._refill_metric()
 
@@ -91,6 +92,7 @@ class Recorder:
         """
         scores = self._scored(model, index, self.what)
         signals = self._signals(scores)
+        self.quality = scores.quality
         if "reference" in self.what:
             signals["reference_loss"] = self._reference_loss(index, model.device)
         self.history.add(index, signals)

@@ -250,6 +250,9 @@ class ActiveSelection(lightning.Callback):
                 model, self._scored_examples(), epoch=self.epoch
             ).items():
                 log(f"score/{name}", float(values.mean()))
+            for name, value in self.recorder.quality.items():
+                if np.isfinite(value):
+                    log(f"score/{name}", value)
             log("score/seconds", self.cost.score_s - before)
             self._log_forecast(log)
         else:

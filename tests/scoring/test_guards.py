@@ -1,0 +1,160 @@
+"""Guards on sampled answers: reliability against simulation, shares by hand, a stale sampler."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from activeselect.config import PromptConfig, ScoringConfig
+from activeselect.data.answers import get_checker
+from activeselect.data.pool import Pool
+from activeselect.data.prompts import Encoded, encode
+from activeselect.errors import ConfigError, ModelError
+from activeselect.scoring import scorer as scorer_module
+from activeselect.scoring.forward import token_log_probs
+from activeselect.scoring.generate import generate
+from activeselect.scoring.guards import answer_shares, check_gap, sampling_reliability
+from activeselect.scoring.scorer import LiveScorer
+
+CONFIG = ScoringConfig(samples=3, max_new_tokens=12, batch_tokens=400)
+
+
+def draws(a: float, b: float, examples: int, samples: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.random((examples, samples)) < rng.beta(a, b, examples)[:, None]
+
+
+@pytest.mark.parametrize("samples", [2, 5, 12])
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (2.0, 5.0)])
+def test_reliability_is_the_share_of_true_variance(a: float, b: float, samples: int) -> None:
+    true = a * b / ((a + b) ** 2 * (a + b + 1))
+    noise = (a * b / ((a + b) * (a + b + 1))) / samples
+    found = sampling_reliability(draws(a, b, 40_000, samples, seed=0))
+    assert found == pytest.approx(true / (true + noise), abs=0.01)
+
+
+def test_reliability_is_spearman_brown_of_two_halves() -> None:
+    """The mean over all splits of six samples into three and three, and the prophecy of each."""
+    values = draws(1.0, 1.0, 5000, 6, seed=1).astype(float)
+    from itertools import combinations
+
+    halves = []
+    for left in combinations(range(6), 3):
+        right = [i for i in range(6) if i not in left]
+        one, two = values[:, list(left)].mean(axis=1), values[:, right].mean(axis=1)
+        r = np.corrcoef(one, two)[0, 1]
+        halves.append(2 * r / (1 + r))
+    assert sampling_reliability(values) == pytest.approx(np.mean(halves), abs=0.005)
+
+
+@pytest.mark.parametrize("values", [[[1, 0]], [[1], [0]], [[1, 1], [1, 1]], [[1, 0], [0, 1]]])
+def test_reliability_without_differences_is_unknown(values: list[list[int]]) -> None:
+    assert np.isnan(sampling_reliability(values))
+
+
+def test_pure_chance_is_not_reliable() -> None:
+    rng = np.random.default_rng(2)
+    assert abs(sampling_reliability(rng.random((20_000, 5)) < 0.3)) < 0.05
+
+
+def test_shares_count_both_ways_of_reading_an_answer() -> None:
+    texts = [["#### 7", "so it is 7", "no idea"], ["#### 8", "it is 8", "#### 9 or 8"]]
+    checker = get_checker("gsm8k")
+    answers = ["7", "9"]
+    correct = np.array(
+        [[checker.check(t, a) for t in row] for row, a in zip(texts, answers, strict=True)]
+    )
+    assert answer_shares(checker, texts, answers, correct) == {
+        "unanswered": 3 / 6,
+        "unanswered_flexible": 1 / 6,
+        "accuracy_flexible": 2 / 6,
+    }
+
+
+def test_a_gap_is_an_error_with_its_size() -> None:
+    sampler, trainer = np.array([-1.0, -2.0]), np.array([-1.5, -2.1])
+    assert check_gap(sampler, trainer, allowed=0.31) == pytest.approx(0.3)
+    assert check_gap(sampler[:0], trainer[:0], allowed=0.02) == 0
+    with pytest.raises(ModelError, match=r"2 sampled tokens by 0.3 nats .* at most 0.2. .* stale"):
+        check_gap(sampler, trainer, allowed=0.2)
+    with pytest.raises(ModelError, match="by nan nats"):
+        check_gap(sampler, np.array([np.nan, -2.0]), allowed=0.2)
+    with pytest.raises(ConfigError, match=r"scoring\.largest_gap: expected above 0"):
+        ScoringConfig(largest_gap=0.0)
+
+
+# --- in the scorer -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def items(pool: Pool, tokenizer: Any) -> list[Encoded]:
+    return encode(pool, np.arange(len(pool)), tokenizer, PromptConfig("{question} ", "{trace}"))
+
+
+def scored(model: Any, tokenizer: Any, pool: Pool, items: list[Encoded], **changes: Any) -> Any:
+    scorer = LiveScorer(tokenizer, get_checker(pool.checker), replace(CONFIG, **changes), seed=1)
+    answers = [problem.answer for problem in pool]
+    return scorer.score(model, items, answers, what=frozenset({"samples"}), round=0)
+
+
+def test_a_scored_round_says_how_far_its_samples_can_be_trusted(
+    model: Any, tokenizer: Any, pool: Pool, items: list[Encoded]
+) -> None:
+    quality = scored(model, tokenizer, pool, items).quality
+    assert quality.keys() == {
+        "sampler_gap",
+        "unanswered",
+        "unanswered_flexible",
+        "accuracy_flexible",
+        "cut",
+        "reliability",
+    }
+    assert 0 < quality["sampler_gap"] < 1e-4  # the same model, with and without cache and padding
+    assert 0 < quality["cut"] < 1
+
+
+def test_a_stale_sampler_is_an_error(
+    model: Any,
+    tokenizer: Any,
+    pool: Pool,
+    items: list[Encoded],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stale = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in stale.parameters():
+            weight.mul_(0.97)
+    monkeypatch.setattr(
+        scorer_module, "generate", lambda _, *args, **kwargs: generate(stale, *args, **kwargs)
+    )
+    with pytest.raises(ModelError, match=r"disagree on \d+ sampled tokens by 0\.\d+ nats"):
+        scored(model, tokenizer, pool, items)
+    assert scored(model, tokenizer, pool, items, largest_gap=10.0).quality["sampler_gap"] > 0.02
+
+
+def test_watched_log_probs_are_the_models(model: Any, tokenizer: Any, items: list[Encoded]) -> None:
+    from activeselect.scoring.generate import stream_keys
+
+    said: dict[int, list[float]] = {0: [], 3: [9.0], 5: []}
+    rows = generate(
+        model,
+        [item.prompt for item in items[:6]],
+        samples=2,
+        temperature=0.7,
+        top_p=0.9,
+        max_new_tokens=9,
+        keys=stream_keys(np.arange(6), 2, seed=0, round=0),
+        end_tokens=[tokenizer.eos_token_id],
+        pad_token=0,
+        batch_tokens=200,
+        log_probs=said,
+    )
+    for i, found in said.items():
+        assert len(found) == len(rows[i][0])
+        expected = token_log_probs(model, items[i].prompt, rows[i][0])
+        np.testing.assert_allclose(found, expected, atol=1e-4)
