@@ -28,7 +28,9 @@ class GroupBandit(Strategy):
         reinforcement learning; we count examples trained and average over scored rounds.
     Helps: with many groups of different difficulty; it explores on its own.
     Hurts: with one group it is random; groups mastered by memorizing look finished, and hopeless
-        ones get the exploration bonus only.
+        ones get the exploration bonus only. The formula expects thousands of samples per group:
+        with a few dozen the bonus decides alone (a smaller `exploration` or a larger
+        `temperature` helps).
     Costs: sampled completions of the train examples in every round.
     Source: Wang et al., DUMP, arXiv 2504.09710.
 
