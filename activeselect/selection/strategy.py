@@ -12,6 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
@@ -130,10 +131,10 @@ class SelectionContext:
     vector_signals: Mapping[str, Callable[[], NDArray[np.float32]]] = field(default_factory=dict)
     near: Neighbourhood = field(default_factory=_Nowhere)
 
-    @property
+    @cached_property
     def reweights(self) -> bool:
         """Whether the candidates are the train set itself."""
-        return np.array_equal(self.candidates, self.train)
+        return self.candidates is self.train or np.array_equal(self.candidates, self.train)
 
     def history(self, signal: str) -> FloatArray:
         """All measurements of a signal, float64 ``[R, N]``; NaN where not scored.
@@ -148,9 +149,14 @@ class SelectionContext:
     def latest(self, signal: str) -> FloatArray:
         """The newest measurement of a signal per example, float64 ``[N]``; NaN = never scored."""
         history = self.history(signal)
-        newest = np.full(history.shape[1], np.nan)
-        for row in history:
-            np.copyto(newest, row, where=~np.isnan(row))
+        if not len(history):
+            return np.full(history.shape[1], np.nan)
+        newest: FloatArray = history[-1].copy()
+        for row in history[-2::-1]:
+            unknown = np.isnan(newest)
+            if not unknown.any():
+                break
+            np.copyto(newest, row, where=unknown)
         return newest
 
     def scores(self, signal: str) -> FloatArray:
@@ -284,6 +290,8 @@ def draw(
     if not weight.any():
         weight = np.ones(len(context.candidates))
     if context.reweights:
+        if len(weight) <= budget and weight.all():
+            return Selection.of(context.candidates, weight)
         keep = np.flatnonzero(weight)
         if len(keep) > budget:
             keep = keep[weighted_choice(weight[keep], budget, rng)]
@@ -313,7 +321,7 @@ def draw_top(
     size = min(budget, len(score))
     if context.reweights:
         size = min(size, math.ceil(keep * len(score)))
-    return Selection.of(context.candidates[np.sort(_highest(score, size, rng))])
+    return Selection.of(context.candidates[_highest(score, size, rng)])
 
 
 def draw_best(
@@ -348,10 +356,15 @@ def draw_best(
 
 
 def _highest(score: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
-    """Positions of the ``size`` highest scores, ties at random, NaN last."""
+    """Positions of the ``size`` highest scores, ascending; ties at random, NaN last."""
+    if size == 0 or size >= len(score):
+        return np.arange(min(size, len(score)))
     worth = np.where(np.isnan(score), -np.inf, score)
-    shuffled = rng.permutation(len(worth))
-    if size == 0 or size >= len(worth):
-        return shuffled[:size]
-    highest: IntArray = shuffled[np.argpartition(-worth[shuffled], size - 1)[:size]]
-    return highest
+    least = np.partition(worth, len(worth) - size)[len(worth) - size]
+    chosen = worth > least
+    ties = np.flatnonzero(worth == least)
+    missing = size - np.count_nonzero(chosen)
+    if missing < len(ties):
+        ties = ties[np.argpartition(rng.random(len(ties)), missing)[:missing]]
+    chosen[ties] = True
+    return np.flatnonzero(chosen)
