@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from activeselect.study.curve_set import CurveSet
 from activeselect.study.curves import FloatArray, log_ratio, mean_gain, overall_log_ratio
-from activeselect.study.resampling import interval, means, resample
+from activeselect.study.resampling import draw, interval, means, resample, simultaneous_level
 
 BUDGETS = np.array([150.0, 300.0, 600.0, 1200.0])
 NAMES = ("random", "premem", "oracle")
@@ -141,13 +141,105 @@ def coverage(
     return {name: float(np.nanmean([hit[name] for hit in hits])) for name in hits[0]}
 
 
+def joint_coverage(strategies: int, seeds: int, repeats: int, resamples: int) -> dict[str, float]:
+    """Share of studies in which the intervals of *all* strategies hold their truths.
+
+    Half of the strategies are as good as the baseline, half are better.
+    """
+    rng = np.random.default_rng([strategies, seeds, repeats])
+    base, better = np.asarray(MIXED[0]), np.asarray(MIXED[1])
+    truth = np.stack([base, *(better if k % 2 else base for k in range(strategies))])
+    real = [float(overall_log_ratio(BUDGETS, curve, base)) for curve in truth[1:]]
+    hits: dict[str, list[bool]] = {"each alone": [], "all together": [], "Bonferroni": []}
+    for _ in range(repeats):
+        scatter = 0.02 * rng.standard_normal((len(truth), seeds, BUDGETS.size))
+        scatter += 0.01 * rng.standard_normal((1, seeds, 1))
+        scatter[:, :, 0] = scatter[:1, :, 0]
+        chance = np.clip(truth[:, None] + scatter, 0, 1)
+        answers = rng.random((*chance.shape, 200)) < chance[..., None]
+        answers[:, :, 0] = answers[:1, :, 0]
+        drawn = resample(CurveSet(BUDGETS, dict(enumerate(answers))), resamples, rng)
+        draws = [overall_log_ratio(BUDGETS, drawn[k], drawn[0]) for k in range(1, len(truth))]
+        levels = (0.95, simultaneous_level(draws, 0.95), 1 - 0.05 / strategies)
+        for name, level in zip(hits, levels, strict=True):
+            ends = [interval(values, level) for values in draws]
+            inside = [low <= r <= high for (low, high), r in zip(ends, real, strict=True)]
+            hits[name].append(all(inside))
+    return {name: float(np.mean(values)) for name, values in hits.items()}
+
+
+def axis_coverage(noise: float, seeds: int, repeats: int, resamples: int) -> dict[str, float]:
+    """Coverage on an axis of cost: measuring doubles the price, and prices vary between runs."""
+    rng = np.random.default_rng([int(100 * noise), seeds, repeats])
+    price = {"random": BUDGETS, "premem": 2 * BUDGETS}
+    curves = [np.asarray(curve) for curve in MIXED[:2]]
+    args = (price["premem"], curves[1], curves[0], price["random"])
+    truth = {
+        "ratio@150": float(log_ratio(*args)[0]),
+        "ratio@300": float(log_ratio(*args)[1]),
+        "overall": float(overall_log_ratio(*args)),
+        "gain": float(mean_gain(*args)),
+    }
+    hits: dict[str, list[bool]] = {name: [] for name in truth}
+    for _ in range(repeats):
+        study = simulate(SCENARIOS[0], seeds, rng)
+        correct = {name: study.correct[name] for name in price}
+        pace = np.exp(noise * rng.standard_normal((2, seeds, 1)))  # a run is slow as a whole
+        pace = pace * np.exp(noise / 4 * rng.standard_normal((2, seeds, BUDGETS.size)))
+        spent = {name: price[name] * pace[k] for k, name in enumerate(price)}
+        drawn = draw(CurveSet(BUDGETS, correct, cost="seconds", spent=spent), resamples, rng)
+        costs = drawn.spent or {}
+        both = (costs["premem"], drawn.accuracy["premem"], drawn.accuracy["random"])
+        ratios = log_ratio(*both, costs["random"])
+        values = {
+            "ratio@150": ratios[:, 0],
+            "ratio@300": ratios[:, 1],
+            "overall": overall_log_ratio(*both, costs["random"]),
+            "gain": mean_gain(*both, costs["random"]),
+        }
+        for name, sample in values.items():
+            low, high = interval(sample, 0.95)
+            hits[name].append(bool(low <= truth[name] <= high))
+    return {name: float(np.mean(values)) for name, values in hits.items()}
+
+
+def print_joint(repeats: int, resamples: int) -> None:
+    print("| strategies | seeds | each alone | all together | Bonferroni |\n|---|---|---|---|---|")
+    for strategies in (3, 8):
+        for seeds in (3, 5, 8):
+            row = joint_coverage(strategies, seeds, repeats, resamples)
+            cells = " | ".join(f"{value:.1%}" for value in row.values())
+            print(f"| {strategies} | {seeds} | {cells} |", flush=True)
+
+
+def print_axes(repeats: int, resamples: int) -> None:
+    print("| prices | seeds | ratio@150 | ratio@300 | overall | gain |\n|---|---|---|---|---|---|")
+    for name, noise in (("tokens (vary by 2%)", 0.02), ("seconds (vary by 15%)", 0.15)):
+        for seeds in (3, 5, 8):
+            row = axis_coverage(noise, seeds, repeats, resamples)
+            cells = " | ".join(f"{value:.1%}" for value in row.values())
+            print(f"| {name} | {seeds} | {cells} |", flush=True)
+
+
 def main() -> None:
     """Print the table of docs/statistics.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--methods", action="store_true", help="the usual bootstraps too (slow)")
+    parser.add_argument("--joint", action="store_true", help="intervals for all strategies")
+    parser.add_argument("--axes", action="store_true", help="budgets counted in a noisy cost")
     options = parser.parse_args()
+    if options.joint:
+        print_joint(options.repeats, options.resamples)
+        return
+    if options.axes:
+        print_axes(options.repeats, options.resamples)
+        return
+    print_single(options)
+
+
+def print_single(options: argparse.Namespace) -> None:
     methods = ["this package"]
     if options.methods:
         methods += ["count seeds", "count seeds, examples", "count seeds, examples, widened"]
