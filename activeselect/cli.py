@@ -23,6 +23,8 @@ from activeselect.errors import ActiveSelectError, ConfigError, did_you_mean
 _ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
 #: A parameter of this name is a dataclass; its fields are settings of the command.
 CONFIG = "config"
+#: Given without a value, as in other tools.
+_SWITCHES = {"--json": "--json=true", "--dry-run": "--dry_run=true", "--dry_run": "--dry_run=true"}
 _INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 
@@ -131,8 +133,8 @@ def prepare(argv: list[str]) -> list[str]:
             word = find_config(word)
         elif word.startswith("--config="):
             word = f"--config={find_config(word.removeprefix('--config='))}"
-        elif word == "--json":  # a switch, as in other tools
-            word = "--json=true"
+        elif word in _SWITCHES:
+            word = _SWITCHES[word]
         elif not is_value and _ASSIGNMENT.match(word):
             word = f"--{word}"
         out.append(word)

@@ -8,7 +8,6 @@ Heavy imports happen inside the functions, so that light commands start at once.
 from __future__ import annotations
 
 import json as json_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +18,16 @@ from activeselect.config import RecipeConfig, RunConfig, ScoreConfig, StudyConfi
 from activeselect.forecast import commands as forecast_commands
 
 
-def train(out: Path, config: RunConfig) -> None:
+def train(
+    out: Path, config: RunConfig, loggers: tuple[str, ...] = ("csv",), dry_run: bool = False
+) -> None:
     """Fine-tune one model in rounds with live scoring and selection.
 
     Args:
         out: run folder; the same command continues what is in it.
         config: all settings.
+        loggers: where metrics go: csv (always), tensorboard, wandb, mlflow.
+        dry_run: print the plan with estimated tokens, time and memory, and stop.
     """
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
@@ -33,14 +36,16 @@ def train(out: Path, config: RunConfig) -> None:
 
     # of several processes the first one speaks
     console = Console(quiet=getattr(rank_zero_only, "rank", 0) > 0)
+    if dry_run:
+        _print_plan([("run", config)], 1, console)
+        return
     run = ActiveRun(config)
     run.forecaster = forecaster_for(
         config.forecast, run.data.pool.checker, samples=config.scoring.samples
     )
     for report in run.data.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
-    installed = find_spec("tensorboard") is not None
-    result = run.run(out, progress_bar=console.is_terminal, tensorboard=installed)
+    result = run.run(out, progress_bar=console.is_terminal, loggers=loggers)
     console.print(_curve_table(result.curve))
     if result.curve[-1]["forecast"]:
         console.print(f"Forecast by: {result.curve[-1]['forecast']['source']}", highlight=False)
@@ -78,22 +83,67 @@ def score(out: Path, config: ScoreConfig) -> None:
     console.print(f"One row per example: {out / 'examples.parquet'}", highlight=False, markup=False)
 
 
-def compare(out: Path, config: StudyConfig) -> None:
+def compare(
+    out: Path, config: StudyConfig, loggers: tuple[str, ...] = ("csv",), dry_run: bool = False
+) -> None:
     """Compare strategies over seeds and budgets, with intervals and a report.
 
     Args:
         out: folder of the study; the same command continues what is in it.
         config: all settings.
+        loggers: where each run's metrics go: csv (always), tensorboard, wandb, mlflow.
+        dry_run: print the plan with estimated tokens, time and memory, and stop.
     """
     from activeselect.study.report import results_table
     from activeselect.study.study import Study
 
     console = Console()
-    results = Study(config).run(out, console=console)
+    study = Study(config)
+    if dry_run:
+        left = [cell for cell in study.cells if not (out / cell.folder / "result.json").exists()]
+        named = [(f"{cell.dataset} · {cell.strategy}", cell.config) for cell in left]
+        done = len(study.cells) - len(left)
+        console.print(f"{len(study.cells)} runs; {done} are finished in {out}.", markup=False)
+        _print_plan(named, config.workers, console)
+        return
+    results = study.run(out, console=console, loggers=loggers)
     console.print(results_table(results))
     for sentence in results["verdicts"]:
         console.print(sentence, highlight=False, markup=False)
     console.print(f"Report: {out / 'report.html'}", highlight=False, markup=False)
+
+
+def init(
+    source: str, model: str, out: Path = Path("activeselect.yaml"), kind: str = "train"
+) -> None:
+    """Write a commented first config for your data and model.
+
+    Args:
+        source: a file, folder or hub id, as data.source.
+        model: a folder or hub id.
+        out: file to write.
+        kind: train, or compare for a study of several strategies.
+    """
+    from activeselect.study.starter import write_starter
+
+    console = Console()
+    for sentence in write_starter(source, model, out, kind):
+        console.print(f"- {sentence}", highlight=False, markup=False)
+    console.print(f"Written to {out}. Read it, then:", highlight=False, markup=False)
+    run = f"activeselect {kind} --config {out} --out runs/{out.stem}"
+    console.print(f"  {run} --dry-run", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_plan(runs: list[tuple[str, RunConfig]], workers: int, console: Console) -> None:
+    from activeselect.study.estimate import estimate_runs, plan_table
+
+    if not runs:
+        console.print("Nothing is left to run.")
+        return
+    found = estimate_runs(runs, workers=workers)
+    console.print(plan_table(found))
+    for line in found.remarks:
+        console.print(line, highlight=False, markup=False)
 
 
 def report(studies: list[Path], out: Path | None = None, axis: str | None = None) -> None:
@@ -278,6 +328,7 @@ def _scores_table(entries: list[dict[str, Any]]) -> Table:
 
 
 COMMANDS: dict[str, Any] = {
+    "init": init,
     "train": train,
     "score": score,
     "compare": compare,

@@ -160,6 +160,20 @@ def _layout_of(rows: RowSource, source: str, named: ColumnNames) -> Layout:
     return math_layout(rows.columns) if layout.name == MATH.name else layout
 
 
+def open_source(source: str, split: str = "train") -> RowSource:
+    """The rows of a file, folder or hub dataset as they are, for a look at them.
+
+    Raises:
+        DataError: if nothing readable is there.
+    """
+    return _open(source, split, None, None)
+
+
+def recognised(rows: RowSource, source: str) -> str:
+    """Name of the known layout that a source has, or ``columns``."""
+    return _layout_of(rows, source, ColumnNames()).name
+
+
 def _open(source: str, split: str, config: str | None, revision: str | None) -> RowSource:
     path = Path(source).expanduser()
     if path.is_dir():

@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +33,19 @@ class ProgressFile:
             write_json(self.path, {"done": done, "total": total, "doing": doing})
 
 
-def run_cell(cell: Cell, out: Path) -> str | None:
+def run_cell(cell: Cell, out: Path, loggers: Sequence[str] = ("csv",)) -> str | None:
     """Run or continue one cell.
 
     Args:
         out: the study's folder.
+        loggers: where its metrics go.
 
     Returns:
         None, or what went wrong in one line (the traceback is in the cell's ``error.txt``).
     """
     folder = out / cell.folder
     try:
-        _train(cell, folder)
+        _train(cell, folder, loggers)
     except ActiveSelectError as error:
         return str(error)
     except Exception as error:  # a broken strategy must not stop the other cells
@@ -53,12 +54,12 @@ def run_cell(cell: Cell, out: Path) -> str | None:
     return None
 
 
-def _train(cell: Cell, folder: Path) -> None:
+def _train(cell: Cell, folder: Path, loggers: Sequence[str]) -> None:
     from activeselect.training.run import ActiveRun
 
     with quiet_worker():
         run = ActiveRun(cell.config)
-        run.run(folder, progress=ProgressFile(folder / "progress.json"))
+        run.run(folder, progress=ProgressFile(folder / "progress.json"), loggers=loggers)
         write_scored(folder, run.data.pool)
 
 

@@ -16,6 +16,7 @@ from activeselect.config import DataConfig, RunConfig, from_plain
 from activeselect.environment import environment
 from activeselect.errors import ActiveSelectError, StoreError
 from activeselect.files import read_json
+from activeselect.scoring.signals import measurements
 from activeselect.selection.registry import create
 from activeselect.study.answers import Answers
 from activeselect.study.bill import bills
@@ -118,7 +119,7 @@ def _needs_rounds(run: FinishedRun) -> bool:
     if not run.config.rounds.restart:
         return True
     try:
-        return bool(create(run.config.strategy).requires)
+        return bool(measurements(create(run.config.strategy).requires))
     except ActiveSelectError:  # its code is gone; what it measured, it needed
         return bool(run.result["cost"]["tokens_generated"] or run.result["cost"]["score_s"])
 
@@ -167,7 +168,7 @@ def _add_scores(body: Row, runs: Sequence[FinishedRun]) -> None:
 def _mean_of_rounds(rounds: Sequence[Row]) -> list[Row]:
     """One row per group: the mean over seeds of one round."""
     first = rounds[0]
-    when = {name: first.get(name) for name in ("round", "stage", "epoch")}
+    when = {name: first.get(name) for name in ("round", "stage", "epoch", "kind")}
     rows = []
     for group in sorted({group for row in rounds for group in row["groups"]}):
         cells = [row["groups"][group] for row in rounds if group in row["groups"]]

@@ -12,7 +12,11 @@ from activeselect.study.interactive import Chart, axis, ink, layout, plain
 
 Rows = Sequence[Mapping[str, Any]]
 Table = dict[str, Any]
-MEASURES = {"premem": "pre-memorization accuracy", "accuracy": "accuracy of the samples"}
+MEASURES = {
+    "premem": "pre-memorization accuracy",
+    "accuracy": "accuracy of the samples",
+    "prequential": "accuracy before it was trained on",
+}
 
 
 def group_order(understood: Rows, chosen: Rows) -> list[str]:
@@ -60,6 +64,7 @@ def chosen_table(rows: Rows, groups: Sequence[str]) -> Table | None:
 def understood_table(rows: Rows, groups: Sequence[str], measure: str) -> Table | None:
     """A measure over rounds, by group: as :func:`chosen_table`, ``shares`` None if not scored."""
     rows = [row for row in rows if row.get(measure) is not None]
+    rows = [row for row in rows if row.get("kind") != "candidates"]
     if not rows or not groups:
         return None
     columns = []

@@ -126,6 +126,7 @@ def _preset(
     budgets, lines = comparison(results, name)
     chosen, understood = rows_of(results, "selection", name), rows_of(results, "data_map", name)
     groups = datamap.group_order(understood, chosen)
+    tables = (datamap.understood_table(understood, groups, m) for m in datamap.MEASURES)
     return {
         "name": name,
         "id": f"data-{file}",  # cannot meet the ids of the page itself
@@ -142,8 +143,7 @@ def _preset(
         "whole": whole_rows(results, name),
         "bills": bill_table(rows_of(results, "bills", name)),
         "chosen": datamap.chosen_table(chosen, groups),
-        "understood": datamap.understood_table(understood, groups, "premem")
-        or datamap.understood_table(understood, groups, "accuracy"),
+        "understood": next(filter(None, tables), None),
     }
 
 

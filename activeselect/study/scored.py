@@ -6,6 +6,7 @@ data and no model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from activeselect.scoring.store import ScoreStore
 FILE = "scored.json"
 #: Examples kept per run for reading, spread evenly over the scored ones.
 EXAMPLES = 60
-MEASURES = ("accuracy", "premem")
+MEASURES = ("accuracy", "premem", "prequential")
 
 Row = dict[str, Any]
 
@@ -34,16 +35,35 @@ def summarise_scores(pool: Pool, store: ScoreStore) -> Row:
         store: its scores.
 
     Returns:
-        ``rounds``: one dict per scored round with ``round, stage, epoch`` and ``groups`` (name ->
-        ``scored`` and the mean of each measure); ``scored`` and ``examples``: how many the last
-        round measured, and some of them with text, last completions and ``history``.
+        ``rounds``: one dict per scored round with ``round, stage, epoch, kind`` and ``groups``
+        (name -> ``scored`` and the mean of each measure); ``scored`` and ``examples``: how many
+        the last round measured, and some of them with text, last completions and ``history``.
+        The kind is ``train`` (in the train set), ``candidates`` (not in it) or ``before``
+        (chosen, and not trained on yet).
     """
     rounds = [(number, store.read(number).to_pydict()) for number in store.rounds()]
+    kinds = _kinds([table for _, table in rounds])
+    rows = [_round_row(number, table, pool) for number, table in rounds]
     return {
-        "rounds": [_round_row(number, table, pool) for number, table in rounds],
+        "rounds": [row | {"kind": kind} for row, kind in zip(rows, kinds, strict=True)],
         "scored": len(rounds[-1][1]["index"]) if rounds else 0,
         "examples": _examples(pool, rounds) if rounds else [],
     }
+
+
+def _kinds(tables: Sequence[Row]) -> list[str]:
+    """What kind of examples each round measured; candidates have no example in the train set."""
+    kinds: list[str] = []
+    train: dict[Any, set[int]] = {}
+    for table in tables:
+        index, stage = set(table["index"]), _when(table, 0).get("stage")
+        if "prequential" in table:
+            kinds.append("before")
+        elif index.isdisjoint(train.setdefault(stage, index)) and index:
+            kinds.append("candidates")
+        else:
+            kinds.append("train")
+    return kinds
 
 
 def _round_row(number: int, table: Row, pool: Pool) -> Row:
@@ -91,7 +111,7 @@ def _examples(pool: Pool, rounds: list[tuple[int, Row]]) -> list[Row]:
             row = rows[position]
             row["history"].append({"round": number, **_when(table, i), **scores})
             row["premem"] = scores.get("premem", row["premem"])
-            row["completions"] = table["completions"][i] if "completions" in table else []
+            row["completions"] = table["completions"][i] if table.get("completions") else []
     return list(rows.values())
 
 

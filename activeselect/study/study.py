@@ -37,12 +37,15 @@ class Study:
         self.config = config
         self.cells = plan(config)
 
-    def run(self, out: Path, *, console: Console | None = None) -> dict[str, Any]:
+    def run(
+        self, out: Path, *, console: Console | None = None, loggers: Sequence[str] = ("csv",)
+    ) -> dict[str, Any]:
         """Run what is not finished yet, and write results, figures and report into ``out``.
 
         Args:
             out: folder of the study; a repeated call continues, more seeds or strategies extend it.
             console: where progress is shown; default: nowhere.
+            loggers: where each run's metrics go, as in :meth:`ActiveRun.run`.
 
         Returns:
             The content of ``results.json``.
@@ -51,9 +54,14 @@ class Study:
             StoreError: if ``out`` holds a study whose finished cells have other settings.
             StudyError: if cells failed (the others are run and kept).
         """
+        from activeselect.training.loggers import checked_loggers
+
         console = console or Console(quiet=True)
+        loggers = checked_loggers(loggers)
         self._claim(out)
-        errors = run_cells(self.cells, out, workers=self.config.workers, console=console)
+        errors = run_cells(
+            self.cells, out, workers=self.config.workers, console=console, loggers=loggers
+        )
         done = [cell for cell in self.cells if finished(cell, out)]
         if not done:
             raise StudyError(f"All {len(errors)} runs failed; the first: {errors[0]}")
@@ -87,6 +95,7 @@ def run_cells(
     workers: int,
     console: Console,
     display: Callable[..., StudyDisplay] = StudyDisplay,
+    loggers: Sequence[str] = ("csv",),
 ) -> list[str]:
     """Run the unfinished cells in worker processes; returns what went wrong, one line each."""
     todo = [cell for cell in cells if not finished(cell, out)]
@@ -96,7 +105,7 @@ def run_cells(
         return errors
     with display(cells, out, console) as shown:
         runs = Parallel(n_jobs=count, return_as="generator_unordered")(
-            delayed(_run_numbered)(number, cell, out) for number, cell in enumerate(todo)
+            delayed(_run_numbered)(number, cell, out, loggers) for number, cell in enumerate(todo)
         )
         for number, error in runs:
             shown.cell_done(todo[number], error)
@@ -106,5 +115,7 @@ def run_cells(
     return errors
 
 
-def _run_numbered(number: int, cell: Cell, out: Path) -> tuple[int, str | None]:
-    return number, run_cell(cell, out)
+def _run_numbered(
+    number: int, cell: Cell, out: Path, loggers: Sequence[str]
+) -> tuple[int, str | None]:
+    return number, run_cell(cell, out, loggers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from activeselect.training.fingerprint import model_fingerprint
 from activeselect.training.folder import RunFolder, RunState
 from activeselect.training.history import Forecaster
 from activeselect.training.launch import connected
+from activeselect.training.loggers import checked_loggers
 from activeselect.training.module import load_model
 from activeselect.training.stage import Progress, Stage
 
@@ -118,7 +120,7 @@ class ActiveRun:
         *,
         progress: Progress | None = None,
         progress_bar: bool = False,
-        tensorboard: bool = False,
+        loggers: Sequence[str] = ("csv",),
     ) -> RunResult:
         """Train, or continue what the folder ``out`` has of this run.
 
@@ -126,28 +128,34 @@ class ActiveRun:
             out: the run folder (see :mod:`activeselect.training.folder`).
             progress: called after each batch.
             progress_bar: show Lightning's progress bar.
-            tensorboard: log there too (needs the extra ``activeselect[tensorboard]``).
+            loggers: ``csv`` (always), ``tensorboard``, ``wandb``, ``mlflow``; each but the first
+                needs the extra of its name.
 
         Raises:
             StoreError: if the folder belongs to another run, or one is under way in it.
             RankError: if one of several processes stopped.
             KeyboardInterrupt: on Ctrl-C; the same call continues after the last finished round.
         """
+        names = checked_loggers(loggers)  # before anything is begun
         folder = RunFolder(out, self.config)
         if folder.file("result.json").exists():
             return _result(folder)
         with connected(self.config), folder.claimed(), explained(folder.path):
-            self._run(folder, progress, progress_bar, tensorboard)
+            self._run(folder, progress, progress_bar, names)
             return _result(folder)
 
     def _run(
-        self, folder: RunFolder, progress: Progress | None, progress_bar: bool, tensorboard: bool
+        self,
+        folder: RunFolder,
+        progress: Progress | None,
+        progress_bar: bool,
+        loggers: Sequence[str],
     ) -> None:
         store = once(lambda: self._store(folder))  # of rank 0: the others have nothing to write
         state = once(folder.load_state)
         while state.stage < len(self.budgets):
             stage = Stage(self, folder, state, store, self._starting_model(folder, state.stage))
-            state = stage.run(progress, progress_bar, tensorboard)
+            state = stage.run(progress, progress_bar, loggers)
             once(partial(folder.save_state, state))
         once(lambda: self._finish(folder, state))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,6 @@ import lightning
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from numpy.typing import NDArray
 
 from activeselect.data.answers import get_checker
@@ -29,6 +28,7 @@ from activeselect.training.adapt import merged
 from activeselect.training.folder import RunFolder, RunState, readable
 from activeselect.training.history import Cost, History
 from activeselect.training.launch import strategy_of
+from activeselect.training.loggers import make_loggers
 from activeselect.training.module import ReasoningModule, save_model
 from activeselect.training.rounds import ActiveSelection
 from activeselect.training.sharding import is_sharded, whole_state
@@ -98,8 +98,10 @@ class Stage:
         rng = np.random.default_rng([self.config.seed, 0, 6])
         return np.sort(rng.choice(len(self.pool), self.run_.budgets[0], replace=False))
 
-    def run(self, progress: Progress | None, progress_bar: bool, tensorboard: bool) -> RunState:
-        self._fit(progress, progress_bar, tensorboard)
+    def run(
+        self, progress: Progress | None, progress_bar: bool, loggers: Sequence[str]
+    ) -> RunState:
+        self._fit(progress, progress_bar, loggers)
         accuracy = self._evaluate(progress)
         entry = self._curve_entry(accuracy)
         train = self.train
@@ -130,13 +132,14 @@ class Stage:
 
     # --- training ------------------------------------------------------------------------------
 
-    def _fit(self, progress: Progress | None, progress_bar: bool, tensorboard: bool) -> None:
+    def _fit(self, progress: Progress | None, progress_bar: bool, loggers: Sequence[str]) -> None:
         recipe = self.config.recipe
         steps = math.ceil(len(self.train) / recipe.batch_size) * recipe.epochs
         lightning.seed_everything(self.config.seed * 1000 + self.number, verbose=False)
         self.model.train()  # from_pretrained leaves it in eval mode
         module = ReasoningModule(self.model, recipe, total_steps=steps)
         checkpoint = self.folder.checkpoint(self.number)
+        version = self.folder.log_version(self.number)
         callbacks: list[Any] = [
             self.active,
             _Checkpoint(checkpoint, self.config.checkpoint_every_steps, self.active),
@@ -154,7 +157,7 @@ class Stage:
                 gradient_clip_val=recipe.clip or None,
                 accumulate_grad_batches=recipe.accumulate,
                 use_distributed_sampler=False,
-                logger=self._loggers(tensorboard),
+                logger=make_loggers(loggers, self.folder.path, version),
                 callbacks=callbacks,
                 enable_progress_bar=progress_bar,
                 enable_model_summary=False,
@@ -177,11 +180,6 @@ class Stage:
                     self.folder.merge_logs()
         if not is_sharded(self.model):
             self.model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
-
-    def _loggers(self, tensorboard: bool) -> list[Any]:
-        version = self.folder.log_version(self.number)
-        kinds = [(CSVLogger, "logs"), (TensorBoardLogger, "tensorboard")][: 1 + tensorboard]
-        return [kind(self.folder.path, name=name, version=version) for kind, name in kinds]
 
     # --- after training ------------------------------------------------------------------------
 

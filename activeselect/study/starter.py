@@ -1,0 +1,203 @@
+"""A first config for someone's data and model, commented, with what was guessed and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from activeselect.config import SKILLS_PREFIX, DataConfig, RunConfig
+from activeselect.data.guess import Guess, look_at
+from activeselect.errors import ActiveSelectError, ConfigError
+from activeselect.files import write_text
+from activeselect.study.estimate import quantity
+
+KINDS = ("train", "compare")
+_READ = 20_000  # rows read to know how many there are
+_LOOK = 500  # of them, to count tokens
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the rows say: problems there are (at least), tokens, and the model's weights."""
+
+    problems: int
+    longest_target: int
+    parameters: float
+
+
+def write_starter(source: str, model: str, out: Path, kind: str = "train") -> list[str]:
+    """Write a config that runs as it is, or says what is missing.
+
+    Args:
+        source: as ``data.source``.
+        model: a folder or hub id.
+        out: file to write; never overwritten.
+        kind: ``train`` or ``compare``.
+
+    Returns:
+        What was guessed, a sentence each.
+
+    Raises:
+        ActiveSelectError: if the data or the model cannot be read, or ``out`` exists.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"kind: expected train or compare; received '{kind}'.")
+    if out.exists():
+        raise ConfigError(f"{out} exists and is not overwritten; name another file: --out FILE.")
+    guess = Guess("skills") if source.startswith(SKILLS_PREFIX) else look_at(source)
+    said = list(guess.because)
+    test = _test_of(source, said)
+    data = DataConfig(source, test=test, checker=guess.checker, on_bad_row="skip", limit=_READ)
+    sizes = _sizes(data, guess, model, said)
+    write_text(out, starter(source, model, guess, sizes, kind, test, out))
+    return said
+
+
+def _test_of(source: str, said: list[str]) -> str | None:
+    """``none`` for a single file, which has no test split."""
+    if not Path(source).expanduser().is_file():
+        return None
+    beside = [Path(source).with_name(Path(source).name.replace("train", "test"))]
+    found = [file for file in beside if file.is_file() and file != Path(source)]
+    if found:
+        said.append(f"test: {found[0]}, because it lies beside the train file.")
+        return str(found[0])
+    said.append("test: none, because a single file has no test split; name one to be judged.")
+    return "none"
+
+
+def _sizes(data: DataConfig, guess: Guess, model: str, said: list[str]) -> Sizes | None:
+    from activeselect.data.load import load_data
+    from activeselect.data.prompts import encode
+    from activeselect.study.shape import without_weights
+
+    tokenizer, shapes = without_weights(RunConfig(model=model))
+    parameters = float(sum(weight.numel() for weight in shapes.parameters()))
+    if not data.preset:
+        columns: dict[str, Any] = dict(guess.columns)
+        data = replace(data, test="none", **columns)
+    try:
+        loaded = load_data(data, seed=0)
+    except ActiveSelectError as error:  # a guess may be wrong; the config says where to mend it
+        said.append(f"The guesses do not fit the data yet: {error}")
+        return None
+    pool, report = loaded.pool, loaded.reports.get("train")
+    if report is not None and report.rows_kept < report.rows_read:
+        said.append(report.summary())
+    items = encode(pool, np.arange(min(len(pool), _LOOK)), tokenizer, loaded.prompt)
+    target = int(np.quantile([len(item.ids) - item.start for item in items], 0.99))
+    said.append(
+        f"scoring.max_new_tokens: 1.25 times the traces' length; 99% of the first {len(items)} "
+        f"have at most {target} tokens."
+    )
+    return Sizes(len(pool), target, parameters)
+
+
+def starter(
+    source: str,
+    model: str,
+    guess: Guess,
+    sizes: Sizes | None,
+    kind: str,
+    test: str | None,
+    out: Path,
+) -> str:
+    """The text of the config."""
+    tokens = 512 if sizes is None else max(16, -(-int(1.25 * sizes.longest_target) // 16) * 16)
+    parameters = 1e9 if sizes is None else sizes.parameters
+    data = _data_lines(source, guess, test)
+    if kind == "compare":
+        data = ["- " + data[0], *("  " + line for line in data[1:])]
+    lines = [
+        f"# activeselect {kind} --config {out} --out runs/{out.stem}",
+        "# Add --dry-run to see the plan with tokens, time and memory first.",
+        "",
+        f"model: {_text(model)}",
+        "data:",
+        *("  " + line for line in data),
+        *(_study_lines(sizes) if kind == "compare" else _run_lines()),
+        *_recipe_lines(parameters),
+        "scoring:                        # how train examples are measured after a round",
+        "  samples: 5",
+        "  temperature: 0.8",
+        f"  max_new_tokens: {tokens}",
+        "  tau: 0.1                      # nats per token; below, a trace counts as memorized",
+        "                                # (0.100 on GSM8K, 0.183 on MATH in the paper)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data_lines(source: str, guess: Guess, test: str | None) -> list[str]:
+    lines = [f"source: {_text(source)}"]
+    if test is not None:
+        lines.append(f"test: {_text(test)}  # a file like the source; none: nothing is judged")
+    if guess.layout != "columns":
+        return [*lines, f"# recognised as {guess.layout}: columns and checker are known"]
+    for role in ("question", "trace", "answer", "group", "id"):
+        name = guess.columns.get(role)
+        needed = role in ("question", "trace")
+        if name is not None:
+            lines.append(f"{role}: {_text(name)}  # guessed by the column's name")
+        elif needed:
+            lines.append(f"{role}: FILL_IN  # the column with the {role}")
+        else:
+            lines.append(f"# {role}: COLUMN  # optional")
+    if guess.checker:
+        lines.append(
+            f"checker: {_text(guess.checker)}  # guessed: gsm8k, math, number, marker:TEXT"
+        )
+    return [*lines, "on_bad_row: skip                # counted and listed; stop: refuse to start"]
+
+
+def _run_lines() -> list[str]:
+    return [
+        "strategy:                       # activeselect strategies lists them",
+        "  name: premem",
+        "rounds:",
+        "  mode: reweight                # acquire: grow the train set through `budgets` instead",
+        "  score_every: 1                # epochs",
+    ]
+
+
+def _study_lines(sizes: Sizes | None) -> list[str]:
+    whole = 1000 if sizes is None else sizes.problems
+    budgets = [max(whole // part, part) for part in (8, 4, 2)]
+    budgets = sorted({max(8, budget) for budget in budgets})
+    return [
+        "strategies:                     # label: strategy; activeselect strategies lists them",
+        "  random: random                # the baseline",
+        "  premem: premem",
+        "baseline: random",
+        "seeds: [0, 1, 2, 3, 4]          # three show large effects only; one gives no interval",
+        "rounds:",
+        "  mode: acquire",
+        f"  budgets: {json.dumps(budgets)}  # train-set sizes",
+    ]
+
+
+def _recipe_lines(parameters: float) -> list[str]:
+    rate = 1e-3 if parameters < 2e7 else 2e-4 if parameters < 5e8 else 2e-5
+    size = 16 if parameters < 2e7 else 32 if parameters < 5e8 else 128
+    lines = [
+        "recipe:                         # tune it for *random* selection before you compare",
+        f"  learning_rate: {rate:.1e}        # a guess by the model's size "
+        f"({quantity(parameters)} weights)",
+        "  epochs: 6",
+        f"  batch_size: {size}",
+    ]
+    if parameters >= 5e8:
+        lines.append("  accumulate: 16                # parts of a batch, to save memory")
+        lines.append("  precision: bf16-true")
+    return lines
+
+
+def _text(value: str) -> str:
+    """A YAML text: plain where that is safe, else quoted as JSON is, which YAML reads."""
+    simple = value.replace("/", "").replace("-", "").replace("_", "").replace(".", "")
+    reserved = value.lower() in ("none", "null", "true", "false", "yes", "no", "on", "off")
+    plain = simple.isascii() and simple.isalnum() and not value[0].isdigit() and not reserved
+    return value if plain and value[0] not in "-." else json.dumps(value)
