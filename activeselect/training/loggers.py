@@ -76,3 +76,10 @@ def make_loggers(names: Sequence[str], folder: Path, version: str) -> list[Any]:
         version: of the fit; a stage that is resumed has a new one.
     """
     return [_KINDS[name][1](folder, version) for name in names]
+
+
+def close_loggers(loggers: Sequence[Any]) -> None:
+    """End what would go on into the next fit: Weights & Biases has one run per process."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()

@@ -28,7 +28,7 @@ from activeselect.training.adapt import merged
 from activeselect.training.folder import RunFolder, RunState, readable
 from activeselect.training.history import Cost, History
 from activeselect.training.launch import strategy_of
-from activeselect.training.loggers import make_loggers
+from activeselect.training.loggers import close_loggers, make_loggers
 from activeselect.training.module import ReasoningModule, save_model
 from activeselect.training.rounds import ActiveSelection
 from activeselect.training.sharding import is_sharded, whole_state
@@ -139,7 +139,7 @@ class Stage:
         self.model.train()  # from_pretrained leaves it in eval mode
         module = ReasoningModule(self.model, recipe, total_steps=steps)
         checkpoint = self.folder.checkpoint(self.number)
-        version = self.folder.log_version(self.number)
+        made = make_loggers(loggers, self.folder.path, self.folder.log_version(self.number))
         callbacks: list[Any] = [
             self.active,
             _Checkpoint(checkpoint, self.config.checkpoint_every_steps, self.active),
@@ -157,7 +157,7 @@ class Stage:
                 gradient_clip_val=recipe.clip or None,
                 accumulate_grad_batches=recipe.accumulate,
                 use_distributed_sampler=False,
-                logger=make_loggers(loggers, self.folder.path, version),
+                logger=made,
                 callbacks=callbacks,
                 enable_progress_bar=progress_bar,
                 enable_model_summary=False,
@@ -176,6 +176,7 @@ class Stage:
             except SystemExit:  # Lightning turns Ctrl-C into an exit; callers want to know
                 raise KeyboardInterrupt from None
             finally:
+                close_loggers(made)
                 if rank() == 0:
                     self.folder.merge_logs()
         if not is_sharded(self.model):
