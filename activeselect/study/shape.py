@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from activeselect.config import RunConfig
+from activeselect.config import RunConfig, prompt_of
 from activeselect.errors import ModelError
 
 #: Models up to this size are timed with real steps; larger ones from the machine's rate.
@@ -60,12 +60,14 @@ def shape_of(config: RunConfig) -> Shape:
 
     from activeselect.data.load import load_data
     from activeselect.data.prompts import encode
+    from activeselect.data.templates import with_examples
 
     tokenizer, model = without_weights(config)
     data = load_data(config.data, seed=config.seed)
+    prompt = with_examples(prompt_of(config.prompt) or data.prompt, data.pool, seed=config.seed)
     rng = np.random.default_rng(0)
     some = rng.choice(len(data.pool), min(_SAMPLE, len(data.pool)), replace=False)
-    items = encode(data.pool, some, tokenizer, config.prompt or data.prompt)
+    items = encode(data.pool, some, tokenizer, prompt)
     lengths = np.array([[len(item.ids), len(item.ids) - item.start] for item in items])
     gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
     device = "cuda" if gpu else "cpu"
