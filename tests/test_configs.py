@@ -109,6 +109,8 @@ def test_the_config_takes_two_steps(
         "recipe.precision": "32-true",
         "scoring.max_new_tokens": 4,
         "accelerator": "cpu",
+        "devices": 1,
+        "parallel": "auto",
     }
     out = tmp_path / "run"
     settings = [f"{name}={value}" for name, value in changes.items()]
