@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,7 +44,7 @@ def sampling_reliability(correct: ArrayLike) -> float:
     return float(1 - within / between) if between > 0 else float("nan")
 
 
-def answer_shares(
+def count_answers(
     checker: AnswerChecker,
     texts: Sequence[Sequence[str]],
     answers: Sequence[str],
@@ -59,9 +59,8 @@ def answer_shares(
         correct: whether each completion is right in the expected form, bool ``[B, S]``.
 
     Returns:
-        shares in [0, 1]: ``unanswered`` (no answer in the expected form), ``unanswered_flexible``
-        (no number at all) and ``accuracy_flexible`` (right in the expected form, or else in the
-        last number).
+        counts: ``unanswered`` (no answer in the expected form), ``unanswered_flexible`` (no number
+        at all) and ``accuracy_flexible`` (right in the expected form, or else in the last number).
     """
     missing, nothing, right = 0, 0, int(correct.sum())
     for row, answer in zip(texts, answers, strict=True):
@@ -72,36 +71,51 @@ def answer_shares(
             found = checker.extract_flexible(text)
             nothing += found is None
             right += found is not None and checker.equal(found, answer)
-    total = max(1, correct.size)
     return {
-        "unanswered": missing / total,
-        "unanswered_flexible": nothing / total,
-        "accuracy_flexible": right / total,
+        "unanswered": missing,
+        "unanswered_flexible": nothing,
+        "accuracy_flexible": right,
     }
 
 
-def check_gap(sampler: FloatArray, trainer: FloatArray, *, allowed: float) -> float:
-    """Mean difference between what the sampler and the model in training say of the same tokens.
+def sampling_quality(
+    correct: NDArray[np.bool_] | None,
+    truncated: int,
+    tally: Mapping[str, float],
+    *,
+    largest_gap: float | None = None,
+) -> dict[str, float]:
+    """Whether a pass's sampled answers can be trusted.
 
     Args:
-        sampler, trainer: log-probabilities of sampled tokens, nats, ``[T]``.
-        allowed: largest mean absolute difference.
+        correct: bool ``[B, S]``.
+        truncated: completions that were cut.
+        tally: the counts of :func:`count_answers`, and ``gap``, the summed difference in nats of
+            sampler and model on ``compared`` tokens, ``compared_in_16_bits`` of them.
+        largest_gap: mean difference that is allowed; default: 0.02, or 0.2 in 16 bits.
 
     Returns:
-        the mean absolute difference, nats per token; 0 for no tokens.
+        ``sampler_gap``, ``reliability``, and shares of completions: ``cut``, ``unanswered``,
+        ``unanswered_flexible``, ``accuracy_flexible``. Empty if nothing was sampled.
 
     Raises:
-        ModelError: if it is larger than allowed, or no number.
-
-    Example:
-        >>> round(check_gap(np.array([-1.0, -2.0]), np.array([-1.01, -2.0]), allowed=0.02), 4)
-        0.005
+        ModelError: if the sampler and the model in training disagree by more than is allowed.
     """
-    gap = float(np.abs(sampler - trainer).mean()) if len(sampler) else 0.0
+    if correct is None or not correct.size or not tally:
+        return {}
+    compared = tally.get("compared", 0)
+    gap = tally.get("gap", 0.0) / compared if compared else 0.0
+    allowed = largest_gap or (0.2 if tally.get("compared_in_16_bits") else 0.02)
     if not gap <= allowed:
         raise ModelError(
-            f"The sampler and the model in training disagree on {len(sampler)} sampled tokens by "
+            f"The sampler and the model in training disagree on {compared:.0f} sampled tokens by "
             f"{gap:.3g} nats per token; expected at most {allowed:.3g}. The sampler runs stale or "
             "other weights: load it again, or allow more with scoring.largest_gap."
         )
-    return gap
+    counted = ("unanswered", "unanswered_flexible", "accuracy_flexible")
+    return {
+        "sampler_gap": gap,
+        "reliability": sampling_reliability(correct),
+        "cut": truncated / correct.size,
+        **{name: tally.get(name, 0) / correct.size for name in counted},
+    }

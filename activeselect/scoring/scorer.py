@@ -26,11 +26,11 @@ from activeselect.scoring.forward import (
 )
 from activeselect.scoring.generate import CHECK_EVERY, generate, longest_completion, stream_keys
 from activeselect.scoring.gradients import project_gradients
-from activeselect.scoring.guards import answer_shares, check_gap, sampling_reliability
+from activeselect.scoring.guards import count_answers
 from activeselect.scoring.signals import ONE_PASS
 
-#: Examples of a pass whose first completion is compared with a fresh pass of the model.
-_WATCHED = 8
+#: Tokens of a chunk's first completion that are compared with a fresh pass of the model.
+_COMPARED = 64
 _SHORT = (torch.bfloat16, torch.float16)
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -41,8 +41,8 @@ class Scores:
     """What one scoring pass measured (B examples, S samples); None = not measured.
 
     ``nll_sum`` in nats over ``tokens`` target tokens, the end token included. ``columns`` holds
-    the other measured signals by name, float64 ``[B]`` each; ``quality`` says whether the sampled
-    answers can be trusted (:mod:`activeselect.scoring.guards`).
+    the other measured signals by name, float64 ``[B]`` each; ``tally`` counts what says whether the
+    sampled answers can be trusted (:func:`activeselect.scoring.guards.sampling_quality`).
     """
 
     index: IntArray
@@ -54,7 +54,7 @@ class Scores:
     tokens_generated: int = 0
     truncated: int = 0
     seconds: float = 0.0
-    quality: dict[str, float] = field(default_factory=dict)
+    tally: dict[str, float] = field(default_factory=dict)
 
     def take(self, rows: IntArray) -> Scores:
         """These rows, in this order; what is counted over all of them stays."""
@@ -94,6 +94,7 @@ def joined(parts: Sequence[Scores]) -> Scores:
 
     names = parts[0].columns if parts else ()
     texts = [row for part in parts for row in part.completions or ()]
+    counted = sorted({name for part in parts for name in part.tally})
     return Scores(
         np.empty(0, np.int64) if not parts else column("index"),
         column("correct"),
@@ -104,6 +105,7 @@ def joined(parts: Sequence[Scores]) -> Scores:
         sum(part.tokens_generated for part in parts),
         sum(part.truncated for part in parts),
         sum(part.seconds for part in parts),
+        {name: sum(part.tally.get(name, 0) for part in parts) for name in counted},
     )
 
 
@@ -170,20 +172,18 @@ class LiveScorer:
         started = time.perf_counter()
         index = np.array([item.index for item in items], dtype=np.int64)
         correct, kept, generated, cut = None, None, 0, 0
-        quality: dict[str, float] = {}
+        tally: dict[str, float] = {}
         with evaluating(model):
             nll, tokens, columns = self._passes(model, items, what)
             if "samples" in what:
                 texts, generated, cut = self.complete(
-                    model, items, samples=self.config.samples, round=round, quality=quality
+                    model, items, samples=self.config.samples, round=round, tally=tally
                 )
                 correct = self.check(texts, answers)
-                quality |= answer_shares(self.checker, texts, answers, correct)
-                quality["cut"] = cut / max(1, correct.size)
-                quality["reliability"] = sampling_reliability(correct)
+                tally |= count_answers(self.checker, texts, answers, correct)
                 kept = tuple(tuple(row[: self.config.keep_completions]) for row in texts)
         seconds = time.perf_counter() - started
-        return Scores(index, correct, nll, tokens, columns, kept, generated, cut, seconds, quality)
+        return Scores(index, correct, nll, tokens, columns, kept, generated, cut, seconds, tally)
 
     def lengths(self, model: Any, items: Sequence[Encoded], *, samples: int) -> IntArray:
         """Tokens that measuring each example may take, int64 ``[B]``.
@@ -231,17 +231,17 @@ class LiveScorer:
         samples: int,
         round: int,
         greedy: bool = False,
-        quality: dict[str, float] | None = None,
+        tally: dict[str, float] | None = None,
     ) -> tuple[list[list[str]], int, int]:
         """Completions as text, tokens generated (end tokens included), and how many were cut.
 
-        With ``quality``, what the sampler says of some tokens is compared with the model, and the
-        ``sampler_gap`` put there.
+        With ``tally``, what the sampler says of some tokens is compared with the model; the summed
+        difference and their number are put there.
         """
         index = np.array([item.index for item in items], dtype=np.int64)
         said: dict[int, list[float]] = {}
-        if quality is not None and items:
-            said = {int(i): [] for i in np.linspace(0, len(items) - 1, _WATCHED).round()}
+        if tally is not None and items:
+            said = {0: []}
         ids = generate(
             model,
             [item.prompt for item in items],
@@ -256,9 +256,8 @@ class LiveScorer:
             stopped=self._stopped if self.stop else None,
             log_probs=said,
         )
-        if quality is not None:
-            completed = {i: (items[i], ids[i][0]) for i in said}
-            quality["sampler_gap"] = self._sampler_gap(model, completed, said)
+        if tally is not None and items:
+            tally |= self._compared(model, items[0], ids[0][0], said[0])
         flat = [row for rows in ids for row in rows]
         found = self.tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else []
         texts = [before_stop(text, self.stop) for text in found]
@@ -274,23 +273,18 @@ class LiveScorer:
         generated = sum(len(row) for row in flat) + len(flat) - cut
         return [texts[i : i + samples] for i in range(0, len(texts), samples)], generated, cut
 
-    def _sampler_gap(
-        self,
-        model: Any,
-        completed: dict[int, tuple[Encoded, list[int]]],
-        said: dict[int, list[float]],
-    ) -> float:
-        """What a sampler said of its tokens against a fresh pass of the model, nats per token."""
+    def _compared(
+        self, model: Any, item: Encoded, tokens: list[int], said: list[float]
+    ) -> dict[str, float]:
+        """What a sampler said of its tokens against a fresh pass of the model."""
         switch = rereads_after(model.config)
-        ours, fresh = [], []
-        for i, (item, tokens) in completed.items():
-            if switch is not None and item.start <= switch:
-                tokens = tokens[: switch - item.start]  # later ones were read with other positions
-            ours += said[i][: len(tokens)]
-            fresh += token_log_probs(model, item.prompt, tokens)
-        exact = all(w.dtype not in _SHORT for w in model.parameters())
-        allowed = self.config.largest_gap or (0.02 if exact else 0.2)
-        return check_gap(np.array(ours), np.array(fresh), allowed=allowed)
+        if switch is not None and item.start <= switch:
+            tokens = tokens[: switch - item.start]  # later ones were read with other positions
+        tokens = tokens[:_COMPARED]
+        gap = np.abs(np.array(said[: len(tokens)]) - token_log_probs(model, item.prompt, tokens))
+        short = any(weight.dtype in _SHORT for weight in model.parameters())
+        compared = {"gap": float(gap.sum()), "compared": len(tokens)}
+        return {**compared, "compared_in_16_bits": len(tokens) * short}
 
     def _stopped(self, tokens: Sequence[Sequence[int]]) -> list[bool]:
         """Whether the newest of these tokens of each row hold a stop text."""

@@ -14,6 +14,7 @@ from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, EncodedSet, encode
 from activeselect.errors import ConfigError
+from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.metric import PreMemorizationAccuracy
 from activeselect.scoring.passes import Parts, score_in_chunks, weights_hash
 from activeselect.scoring.ranks import once, rank, together, world_size
@@ -92,7 +93,12 @@ class Recorder:
         """
         scores = self._scored(model, index, self.what)
         signals = self._signals(scores)
-        self.quality = scores.quality
+        self.quality = sampling_quality(
+            scores.correct,
+            scores.truncated,
+            scores.tally,
+            largest_gap=self.scoring.largest_gap,
+        )
         if "reference" in self.what:
             signals["reference_loss"] = self._reference_loss(index, model.device)
         self.history.add(index, signals)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -18,8 +19,8 @@ from activeselect.errors import ConfigError, ModelError
 from activeselect.scoring import scorer as scorer_module
 from activeselect.scoring.forward import token_log_probs
 from activeselect.scoring.generate import generate
-from activeselect.scoring.guards import answer_shares, check_gap, sampling_reliability
-from activeselect.scoring.scorer import LiveScorer
+from activeselect.scoring.guards import count_answers, sampling_quality, sampling_reliability
+from activeselect.scoring.scorer import LiveScorer, Scores, joined
 
 CONFIG = ScoringConfig(samples=3, max_new_tokens=12, batch_tokens=400)
 
@@ -69,21 +70,26 @@ def test_shares_count_both_ways_of_reading_an_answer() -> None:
     correct = np.array(
         [[checker.check(t, a) for t in row] for row, a in zip(texts, answers, strict=True)]
     )
-    assert answer_shares(checker, texts, answers, correct) == {
-        "unanswered": 3 / 6,
-        "unanswered_flexible": 1 / 6,
-        "accuracy_flexible": 2 / 6,
-    }
+    counts = count_answers(checker, texts, answers, correct)
+    assert counts == {"unanswered": 3, "unanswered_flexible": 1, "accuracy_flexible": 2}
+    quality = sampling_quality(correct, 3, counts)
+    assert quality["unanswered"] == 0.5
+    assert quality["cut"] == 0.5
+    assert quality["accuracy_flexible"] == pytest.approx(1 / 3)
 
 
 def test_a_gap_is_an_error_with_its_size() -> None:
-    sampler, trainer = np.array([-1.0, -2.0]), np.array([-1.5, -2.1])
-    assert check_gap(sampler, trainer, allowed=0.31) == pytest.approx(0.3)
-    assert check_gap(sampler[:0], trainer[:0], allowed=0.02) == 0
+    correct = np.array([[True, False], [True, True]])
+    tally = {"gap": 0.6, "compared": 2.0, "compared_in_16_bits": 2.0}
+    assert sampling_quality(correct, 0, tally, largest_gap=0.31)["sampler_gap"] == 0.3
     with pytest.raises(ModelError, match=r"2 sampled tokens by 0.3 nats .* at most 0.2. .* stale"):
-        check_gap(sampler, trainer, allowed=0.2)
+        sampling_quality(correct, 0, tally)
+    exact = {"gap": 0.06, "compared": 2.0}
+    with pytest.raises(ModelError, match=r"by 0.03 nats .* at most 0.02"):
+        sampling_quality(correct, 0, exact)
     with pytest.raises(ModelError, match="by nan nats"):
-        check_gap(sampler, np.array([np.nan, -2.0]), allowed=0.2)
+        sampling_quality(correct, 0, {**exact, "gap": np.nan})
+    assert sampling_quality(None, 0, {}) == {}
     with pytest.raises(ConfigError, match=r"scoring\.largest_gap: expected above 0"):
         ScoringConfig(largest_gap=0.0)
 
@@ -102,10 +108,14 @@ def scored(model: Any, tokenizer: Any, pool: Pool, items: list[Encoded], **chang
     return scorer.score(model, items, answers, what=frozenset({"samples"}), round=0)
 
 
+def quality_of(scores: Any, largest_gap: float | None = None) -> dict[str, float]:
+    return sampling_quality(scores.correct, scores.truncated, scores.tally, largest_gap=largest_gap)
+
+
 def test_a_scored_round_says_how_far_its_samples_can_be_trusted(
     model: Any, tokenizer: Any, pool: Pool, items: list[Encoded]
 ) -> None:
-    quality = scored(model, tokenizer, pool, items).quality
+    quality = quality_of(scored(model, tokenizer, pool, items))
     assert quality.keys() == {
         "sampler_gap",
         "unanswered",
@@ -132,9 +142,20 @@ def test_a_stale_sampler_is_an_error(
     monkeypatch.setattr(
         scorer_module, "generate", lambda _, *args, **kwargs: generate(stale, *args, **kwargs)
     )
+    scores = scored(model, tokenizer, pool, items)
     with pytest.raises(ModelError, match=r"disagree on \d+ sampled tokens by 0\.\d+ nats"):
-        scored(model, tokenizer, pool, items)
-    assert scored(model, tokenizer, pool, items, largest_gap=10.0).quality["sampler_gap"] > 0.02
+        quality_of(scores)
+    assert quality_of(scores, largest_gap=10.0)["sampler_gap"] > 0.02
+
+
+def test_tallies_of_parts_add_up_and_survive_the_disk(
+    model: Any, tokenizer: Any, pool: Pool, items: list[Encoded]
+) -> None:
+    scores = scored(model, tokenizer, pool, items)
+    assert Scores.from_plain(json.loads(json.dumps(scores.to_plain()))).tally == scores.tally
+    both = joined([scores, scores])
+    assert both.tally["compared"] == 2 * scores.tally["compared"] > 0
+    assert both.tally["unanswered"] == 2 * scores.tally["unanswered"]
 
 
 def test_watched_log_probs_are_the_models(model: Any, tokenizer: Any, items: list[Encoded]) -> None:
