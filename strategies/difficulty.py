@@ -46,9 +46,12 @@ class Difficulty(Strategy):
         self.favours = {by: _FAVOURED[direction]}
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
-        place = ranks(context.latest(self.by))
-        score = {"hard": place, "easy": -place, "middle": -abs(place - 0.5)}[self.direction]
-        return draw_best(context, score, budget, rng, keep=self.keep)
+        value = context.latest(self.by)
+        if self.direction == "easy":
+            value = -value
+        elif self.direction == "middle":
+            value = -abs(ranks(value) - 0.5)
+        return draw_best(context, value, budget, rng, keep=self.keep)
 
 
 _FAVOURED = {"hard": "high", "easy": "low", "middle": "middle"}

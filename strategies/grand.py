@@ -47,5 +47,6 @@ class GraNd(Strategy):
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         value = context.latest("grand")
-        too_high = ranks(value) > 1 - self.skip
-        return draw_best(context, np.where(too_high, -1.0, value), budget, rng, keep=self.keep)
+        if self.skip:
+            value = np.where(ranks(value) > 1 - self.skip, -1.0, value)
+        return draw_best(context, value, budget, rng, keep=self.keep)

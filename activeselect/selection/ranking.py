@@ -21,12 +21,17 @@ def ranks(values: FloatArray) -> FloatArray:
         >>> ranks(np.array([0.3, 0.1, np.nan, 0.3, 0.9])).tolist()
         [0.5, 0.0, nan, 0.5, 1.0]
     """
-    share: FloatArray = np.full(len(values), np.nan)
-    known = np.flatnonzero(~np.isnan(values))
-    order = known[np.argsort(values[known])]
+    known = len(values) - int(np.count_nonzero(np.isnan(values)))
+    order = np.argsort(values)[:known]  # what is not known comes last
     ascending = values[order]
-    first = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1])[: len(order)])
-    ties = np.diff(np.append(first, len(order)))
-    below = np.repeat(first + (ties - 1) / 2, ties)
-    share[order] = below / (len(order) - 1) if len(order) > 1 else 0.5
+    starts = np.ones(known, dtype=bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=starts[1:])
+    if starts.all():
+        below = np.arange(known, dtype=np.float64)
+    else:
+        first = np.flatnonzero(starts)
+        ties = np.diff(first, append=known)
+        below = np.repeat(first + (ties - 1) / 2, ties)
+    share: FloatArray = np.full(len(values), np.nan)
+    share[order] = below / (known - 1) if known > 1 else 0.5
     return share

@@ -79,14 +79,18 @@ class Selection:
             raise StrategyError(
                 f"Strategy '{name}' selected {len(self.index)} examples; the budget is {budget}."
             )
-        if len(np.unique(self.index)) != len(self.index):
-            raise StrategyError(f"Strategy '{name}' selected an example more than once.")
-        stray = np.setdiff1d(self.index, candidates)
+        # marks, not sorted sets: linear in the pool, as everything else about a selection is
+        mark = np.zeros(1 + max(candidates.max(initial=-1), self.index.max(initial=-1)), dtype=bool)
+        mark[candidates] = True
+        stray = self.index[(self.index < 0) | ~mark[np.maximum(self.index, 0)]]
         if len(stray):
             raise StrategyError(
                 f"Strategy '{name}' selected {len(stray)} examples that are no candidates, "
                 f"the first at position {stray[0]}."
             )
+        mark[self.index] = False
+        if np.count_nonzero(mark) != len(candidates) - len(self.index):
+            raise StrategyError(f"Strategy '{name}' selected an example more than once.")
         if not np.all(np.isfinite(self.weight)) or np.any(self.weight < 0):
             raise StrategyError(f"Strategy '{name}' returned a negative or non-finite weight.")
         if len(self.weight) and not self.weight.any():
