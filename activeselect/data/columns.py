@@ -72,7 +72,8 @@ class ColumnNames:
         if lost:
             raise DataError(
                 f"{source} has the columns {', '.join(columns)}; name the one that holds the "
-                f"{' and the '.join(lost)}: columns={{{', '.join(f'{r!r}: ...' for r in lost)}}}."
+                f"{' and the '.join(lost)}: {' '.join(f'data.{role}=NAME' for role in lost)} (in "
+                f"Python: columns={{{', '.join(f'{role!r}: NAME' for role in lost)}}})."
             )
         return {role: name for role, name in roles.items() if name is not None}
 

@@ -93,7 +93,7 @@ def load_pool(
     if name is None:
         raise ConfigError(
             f"{rows.name} is neither GSM8K nor MATH, so say how its answers are found: "
-            "checker=gsm8k, math, number or marker:TEXT."
+            "data.checker=gsm8k, math, number or marker:TEXT."
         )
     builder = ProblemBuilder(
         roles,

@@ -234,7 +234,9 @@ def test_column_names_are_checked(tmp_path: Path) -> None:
     write_jsonl(path, ROWS)
     with pytest.raises(DataError, match=r"no column 'qq' .*trace.*Known: key, q, skill, steps"):
         load_pool(path, columns={"question": "q", "trace": "qq"}, checker=CHECKER)
-    with pytest.raises(DataError, match="holds the question and the trace: columns="):
+    with pytest.raises(
+        DataError, match="holds the question and the trace: data.question=NAME data.trace=NAME"
+    ):
         load_pool(path, checker=CHECKER)
     with pytest.raises(ConfigError, match=r"role 'tracee'\. Did you mean 'trace'"):
         load_pool(path, columns={"tracee": "steps"}, checker=CHECKER)
