@@ -650,6 +650,12 @@ def settings_of_scores(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between the settings of a run and those it is continued with, hardware aside."""
+    other = dict.fromkeys(HARDWARE)
+    return differences({**old, **other}, {**new, **other})
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What differs between two plain configs, one ``name: old -> new`` per setting.
 

@@ -140,7 +140,8 @@ def weights_hash(named: Iterable[tuple[str, Any]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in named:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        # a copy: numpy's view of a tensor would pin the storage that sharding has to give back
+        flat = tensor.detach().to("cpu", copy=True).contiguous().reshape(-1)
         digest.update(memoryview(flat.view(torch.uint8).numpy()))
     return digest.hexdigest()[:16]
 

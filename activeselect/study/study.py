@@ -10,7 +10,7 @@ from typing import Any
 from joblib import Parallel, delayed
 from rich.console import Console
 
-from activeselect.config import StudyConfig, differences, to_plain
+from activeselect.config import StudyConfig, changes, to_plain
 from activeselect.errors import StoreError, StudyError
 from activeselect.files import read_json, write_json
 from activeselect.study.cell import finished, run_cell
@@ -79,7 +79,7 @@ class Study:
         for cell in self.cells:
             stored = out / cell.folder / "config.json"
             if stored.exists():
-                changed = differences(read_json(stored), to_plain(cell.config))
+                changed = changes(read_json(stored), to_plain(cell.config))
                 if changed:
                     raise StoreError(
                         f"{out} holds a study with other settings ({'; '.join(changed[:5])}). "

@@ -27,7 +27,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from activeselect.config import HARDWARE, RunConfig, differences, to_plain
+from activeselect.config import RunConfig, changes, to_plain
 from activeselect.environment import environment
 from activeselect.errors import StoreError
 from activeselect.files import explained, make_folder, read_json, sync, write_json, write_text
@@ -56,9 +56,7 @@ class RunFolder:
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path, self.config = Path(path), config
         if self.file("config.json").exists():
-            other = dict.fromkeys(HARDWARE)
-            before, now = read_json(self.file("config.json")), to_plain(config)
-            changed = differences({**before, **other}, {**now, **other})
+            changed = changes(read_json(self.file("config.json")), to_plain(config))
             if changed:
                 raise StoreError(
                     f"{self.path} holds a run with other settings ({'; '.join(changed[:5])}). "

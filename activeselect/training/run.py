@@ -154,7 +154,7 @@ class ActiveRun:
         store = once(lambda: self._store(folder))  # of rank 0: the others have nothing to write
         state = once(folder.load_state)
         while state.stage < len(self.budgets):
-            stage = Stage(self, folder, state, store, self._starting_model(folder, state.stage))
+            stage = Stage(self, folder, state, store, self.starting_model(folder, state.stage))
             state = stage.run(progress, progress_bar, loggers)
             once(partial(folder.save_state, state))
         once(lambda: self._finish(folder, state))
@@ -183,7 +183,7 @@ class ActiveRun:
             config=config_hash(settings_of_scores(self.config)),
         )
 
-    def _starting_model(self, folder: RunFolder, stage: int) -> Any:
+    def starting_model(self, folder: RunFolder, stage: int) -> Any:
         """The base model, or the last stage's where the run continues from it."""
         fresh = self.config.rounds.restart or stage == 0
         source = self.config.model if fresh else str(folder.after_stage(stage - 1))

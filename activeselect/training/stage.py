@@ -122,11 +122,14 @@ class Stage:
     def _save_model(self, last: bool) -> None:
         state = whole_state(self.model)
         lora = self.config.recipe.lora
-        adapters = last and lora is not None and lora.save == "merged"
+        merges = last and lora is not None and lora.save == "merged"
 
         def save(where: Path) -> None:
-            model = merged(self.model) if adapters else self.model
-            save_model(model, self.tokenizer, where, state)
+            model = self.model
+            if state is not None:  # a sharded model cannot write itself on one rank
+                model = self.run_.starting_model(self.folder, self.number)
+                model.load_state_dict(state)
+            save_model(merged(model) if merges else model, self.tokenizer, where)
 
         once(lambda: self.folder.write_folder(self.folder.after_stage(self.number), save))
 

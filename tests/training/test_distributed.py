@@ -132,3 +132,18 @@ def test_a_killed_process_ends_the_run_and_another_number_of_them_continues(
     assert not (tmp_path / "run" / "result.json").exists()
     ActiveRun(chosen).run(tmp_path / "run")  # on one device
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "changes",
+    [{"devices": 4}, {"devices": 2, "parallel": "fsdp"}],
+    ids=["four processes", "sharded weights"],
+)
+def test_more_processes_and_sharded_weights_train_the_same(
+    tiny_model: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    ActiveRun(config(tiny_model)).run(tmp_path / "one")
+    train(config(tiny_model, **changes), tmp_path / "several")
+    assert_same_run(tmp_path / "one", tmp_path / "several")
