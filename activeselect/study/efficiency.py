@@ -105,7 +105,9 @@ def analyse(
         if oracle is not None and name != oracle:
             share.append(share_row(pair, pairs[oracle]))
     verdicts = [row["verdict"] for row in efficiency if row["budget"] is None]
-    verdicts += [share_verdict(row, oracle) for row in share if oracle is not None]
+    if oracle is not None:
+        # where the oracle itself gains nothing, that is one sentence and not one per strategy
+        verdicts += dict.fromkeys(share_verdict(row, oracle) for row in share)
     return Analysis(efficiency, targets, gain, share, verdicts)
 
 

@@ -108,7 +108,7 @@ def share_verdict(row: Mapping[str, Any], oracle: str) -> str:
         'premem reaches 62% of the gain of oracle (95% interval 41% to 85%, 5 seeds).'
     """
     if row["share"] is None:
-        return f"Share of the gain of {oracle} that {row['strategy']} reaches: {row['note']}."
+        return f"Shares of the gain of {oracle}: {row['note']}."
     interval = f"{row['level']:.0%} interval {row['low']:.0%} to {row['high']:.0%}, {_seeds(row)}"
     if row["low"] <= 0 <= row["high"]:
         return (

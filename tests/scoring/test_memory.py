@@ -130,5 +130,6 @@ def test_scores_are_the_same_with_less_memory(
     assert got.completions == expected.completions
     np.testing.assert_allclose(got.nll_sum, expected.nll_sum, rtol=1e-5)
     np.testing.assert_array_equal(
-        scorer.evaluate(small, items, answers)[0], scorer.evaluate(model, items, answers)[0]
+        scorer.evaluate(small, items, answers).correct,
+        scorer.evaluate(model, items, answers).correct,
     )
