@@ -37,9 +37,10 @@ def explained(where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _REMEDIES:
             raise
+        inside = str(error.filename or "").startswith(f"{where}{os.sep}")
         raise StoreError(
-            f"Cannot write {error.filename or where}: {error.strerror}. What was written before is "
-            f"kept; {_REMEDIES[error.errno]}, and the same command continues."
+            f"Cannot write {error.filename if inside else where}: {error.strerror}. What was "
+            f"written before is kept; {_REMEDIES[error.errno]}, and the same command continues."
         ) from error
 
 

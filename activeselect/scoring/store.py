@@ -19,7 +19,7 @@ Columns of ``scores/round-00003.parquet`` (those that the run measures)::
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,19 @@ class ScoreStore:
                 round, Entry(target.name, table.num_rows, checksum, tuple(columns))
             )
         )
+
+    def expect(self, rounds: Iterable[int]) -> None:
+        """Make sure that what a run has measured is here.
+
+        Raises:
+            StoreError: if a round is missing.
+        """
+        missing = sorted(set(rounds) - set(self._manifest.rounds))
+        if missing:
+            raise StoreError(
+                f"Rounds {', '.join(map(str, missing))} are missing in {self.path}, though the run "
+                "has measured them; restore the folder from a backup, or start again in a new one."
+            )
 
     def read(self, round: int, columns: list[str] | None = None) -> pa.Table:
         """One round as a table.

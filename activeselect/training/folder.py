@@ -40,6 +40,7 @@ class RunState:
 
     stage: int = 0
     rounds: int = 0
+    scored: list[int] = field(default_factory=list)  # rounds in the score store
     train: list[int] = field(default_factory=list)
     cost: dict[str, float] = field(default_factory=dict)
     strategy: dict[str, Any] = field(default_factory=dict)

@@ -87,6 +87,7 @@ class Stage:
     def _stored_history(self, store: ScoreStore) -> History:
         if not self.resumes:
             store.drop_after(self.state.rounds)  # a checkpoint says itself which rounds it includes
+        store.expect(self.state.scored)
         return History.from_store(store, self.state.rounds)
 
     def _train_set(self) -> IntArray:
@@ -113,6 +114,7 @@ class Stage:
         return RunState(
             stage=self.number + 1,
             rounds=self.active.round,
+            scored=self.store.rounds(),
             train=train.tolist(),
             cost=asdict(self.active.cost),
             strategy=self.run_.strategy.state_dict(),

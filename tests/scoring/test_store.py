@@ -233,7 +233,9 @@ def test_a_crash_at_any_step_of_writing_leaves_whole_rounds_only(
     monkeypatch.setattr(os, "fsync", counted(os.fsync))
     monkeypatch.setattr(Path, "replace", counted(Path.replace))
     monkeypatch.setattr(Path, "write_bytes", counted(Path.write_bytes))
-    message = "Cannot write there: No space left on device.*free space.*same command continues"
+    message = (
+        r"Cannot write .*scores/\S+: No space left on device.*free space.*same command continues"
+    )
     failed = contextlib.nullcontext() if stop >= 8 else pytest.raises(StoreError, match=message)
     with failed:
         store.append(1, COLUMNS)
@@ -245,6 +247,17 @@ def test_a_crash_at_any_step_of_writing_leaves_whole_rounds_only(
     if stop < 7:
         again.append(1, COLUMNS)
     assert reopened(store).matrix("accuracy").shape == (2, SIZE)
+
+
+def test_rounds_that_a_run_has_measured_may_not_be_missing(store: ScoreStore) -> None:
+    store.append(0, COLUMNS)
+    store.append(2, COLUMNS)
+    store.expect([0, 2])
+    store.expect([])
+    with pytest.raises(
+        StoreError, match=r"Rounds 1, 3 are missing in .*scores.*start again in a new one"
+    ):
+        store.expect([0, 1, 2, 3])
 
 
 def test_a_kill_before_the_first_round_is_listed_is_no_old_folder(

@@ -106,6 +106,22 @@ def test_a_starting_model_that_is_no_number_is_named(tiny_model: Path, tmp_path:
         ActiveRun(config(model)).run(tmp_path / "run")
 
 
+@pytest.mark.parametrize("done", [16 + 8 + 24])
+def test_scores_that_vanish_are_missed(tiny_model: Path, tmp_path: Path, done: int) -> None:
+    """After the first stage: a strategy would take them for never measured."""
+
+    def stop(trained: int, total: int, doing: str) -> None:
+        if trained > done and doing == "training":
+            raise RuntimeError("stopped")
+
+    recipe = RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=8)
+    with pytest.raises(RuntimeError, match="stopped"):
+        ActiveRun(config(tiny_model, recipe=recipe)).run(tmp_path, progress=stop)
+    shutil.rmtree(tmp_path / "scores")
+    with pytest.raises(StoreError, match=r"Rounds 0.* missing in .*scores"):
+        ActiveRun(config(tiny_model, recipe=recipe)).run(tmp_path)
+
+
 # --- disks -------------------------------------------------------------------------------------
 
 
