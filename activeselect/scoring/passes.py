@@ -40,7 +40,7 @@ def deal(costs: Sequence[float], world_size: int) -> list[list[int]]:
 
     Example:
         >>> deal([4, 9, 3, 5], 2)
-        [[1], [3, 0, 2]]
+        [[1, 2], [3, 0]]
     """
     loads = [(0.0, rank) for rank in range(world_size)]
     shares: list[list[int]] = [[] for _ in range(world_size)]

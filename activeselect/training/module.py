@@ -98,8 +98,8 @@ class ReasoningModule(lightning.LightningModule):
         self.log("train/loss", nats / max(tokens, 1))
 
     def _over_ranks(self, values: Sequence[float]) -> list[float]:
-        """Sums over all ranks."""
-        if self.trainer.world_size == 1:
+        """Sums over all ranks; a module without a trainer is alone."""
+        if self._trainer is None or self.trainer.world_size == 1:
             return list(values)
         mine = torch.tensor(values, dtype=torch.float64, device=self.device)
         total: list[float] = self.trainer.strategy.reduce(mine, reduce_op="sum").tolist()

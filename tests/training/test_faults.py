@@ -182,8 +182,12 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
 def test_a_run_folder_below_a_file_is_named(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(StoreError, match="choose a path whose parents are folders"):
-            RunFolder(out, config(tiny_model))
+        folder = RunFolder(out, config(tiny_model))
+        with (
+            pytest.raises(StoreError, match="choose a path whose parents are folders"),
+            folder.claimed(),
+        ):
+            pass
     assert (tmp_path / "file").read_text() == "mine"
 
 
