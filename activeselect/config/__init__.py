@@ -1,0 +1,54 @@
+"""Every setting of a run and of a study, validated when it is built.
+
+The command line, the YAML files in ``configs/`` and the Python API fill the same dataclasses; an
+error says what was expected, what came, and what to do.
+"""
+
+from activeselect.config.data import BUILT_IN_MODEL, NO_TEST, SKILLS_PREFIX, DataConfig
+from activeselect.config.plain import (
+    HARDWARE,
+    changes,
+    config_hash,
+    differences,
+    from_plain,
+    settings_of_scores,
+    to_plain,
+)
+from activeselect.config.prompt import PROMPTS, PromptConfig, Shot, prompt_of
+from activeselect.config.recipe import PRECISIONS, SCHEDULES, LoraConfig, RecipeConfig, TokensConfig
+from activeselect.config.rounds import MODES, NEAR, RoundsConfig
+from activeselect.config.run import RunConfig
+from activeselect.config.score import ScoreConfig
+from activeselect.config.scoring import ScoringConfig
+from activeselect.config.study import AXES, StudyConfig
+
+__all__ = [
+    "AXES",
+    "BUILT_IN_MODEL",
+    "HARDWARE",
+    "MODES",
+    "NEAR",
+    "NO_TEST",
+    "PRECISIONS",
+    "PROMPTS",
+    "SCHEDULES",
+    "SKILLS_PREFIX",
+    "DataConfig",
+    "LoraConfig",
+    "PromptConfig",
+    "RecipeConfig",
+    "RoundsConfig",
+    "RunConfig",
+    "ScoreConfig",
+    "ScoringConfig",
+    "Shot",
+    "StudyConfig",
+    "TokensConfig",
+    "changes",
+    "config_hash",
+    "differences",
+    "from_plain",
+    "prompt_of",
+    "settings_of_scores",
+    "to_plain",
+]

@@ -1,0 +1,82 @@
+"""Settings of one training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from activeselect.config.check import require
+from activeselect.config.data import BUILT_IN_MODEL, DataConfig
+from activeselect.config.prompt import PromptConfig, prompt_of
+from activeselect.config.recipe import RecipeConfig
+from activeselect.config.rounds import RoundsConfig
+from activeselect.config.scoring import ScoringConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run.
+
+    Args:
+        model: ``skills-base`` (built in), a folder as ``save_pretrained`` writes it, or a hub id.
+        strategy: a name, ``{name: ..., PARAMETER: ...}``, or ``{class_path: ..., PARAMETER: ...}``.
+        prompt: how a problem becomes text: ``plain``, ``gsm8k``, ``math``, ``chat``, or settings;
+            default: what fits the source.
+        seed: of everything random in the run.
+        measure: signals measured besides those that the strategy requires, for the record.
+        forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any``
+            (shipped), a file made by ``activeselect forecast fit``, or ``off``.
+        accelerator, devices, num_nodes: as in Lightning's Trainer; ``devices`` per node.
+        parallel: how several devices share the work: ``ddp`` (each holds the whole model), ``fsdp``
+            (each holds a part of it), or ``auto``: ddp where there are several.
+        rank_timeout: seconds after which a process that does not answer the others ends the run.
+        checkpoint_every_steps: save the state of training that often, besides after each epoch;
+            for epochs of hours.
+        save_model: write the fine-tuned model of the last stage into the run folder.
+    """
+
+    model: str = BUILT_IN_MODEL
+    data: DataConfig = field(default_factory=DataConfig)
+    strategy: str | dict[str, Any] = "premem"
+    rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(mode="reweight"))
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    prompt: str | PromptConfig | None = None
+    seed: int = 0
+    measure: tuple[str, ...] = ()
+    forecast: str = "auto"
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    rank_timeout: float = 1800.0
+    checkpoint_every_steps: int | None = None
+    save_model: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "measure", tuple(self.measure))
+        object.__setattr__(self, "prompt", prompt_of(self.prompt))
+        require(bool(self.model), "model", "a folder or hub id", self.model)
+        require(self.seed >= 0, "seed", "at least 0", self.seed)
+        require(self.devices >= 1, "devices", "at least 1", self.devices)
+        require(self.num_nodes >= 1, "num_nodes", "at least 1", self.num_nodes)
+        require(
+            self.parallel in ("auto", "ddp", "fsdp"), "parallel", "auto, ddp or fsdp", self.parallel
+        )
+        require(self.rank_timeout > 0, "rank_timeout", "seconds above 0", self.rank_timeout)
+        every = self.checkpoint_every_steps
+        require(every is None or every >= 1, "checkpoint_every_steps", "at least 1", every)
+        ranks = self.devices * self.num_nodes
+        require(
+            self.recipe.batch_size % (self.recipe.accumulate * ranks) == 0,
+            "recipe.batch_size",
+            f"a multiple of recipe.accumulate x devices x num_nodes = "
+            f"{self.recipe.accumulate * ranks} (it counts examples per step over all devices)",
+            self.recipe.batch_size,
+        )
+        require(
+            self.rounds.score_every <= self.recipe.epochs,
+            "rounds.score_every",
+            f"at most recipe.epochs = {self.recipe.epochs}",
+            self.rounds.score_every,
+        )

@@ -1,0 +1,80 @@
+"""Settings of a comparison of strategies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from activeselect.config.check import require
+from activeselect.config.data import BUILT_IN_MODEL, DataConfig
+from activeselect.config.prompt import PromptConfig, prompt_of
+from activeselect.config.recipe import RecipeConfig
+from activeselect.config.rounds import RoundsConfig
+from activeselect.config.scoring import ScoringConfig
+from activeselect.files import is_folder_name
+
+#: What a budget may be counted in.
+AXES = ("unique_examples", "samples_seen", "tokens_trained", "tokens_total", "seconds")
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Strategies x seeds x budgets on one or several datasets.
+
+    Args:
+        data: the datasets, each judged on its own.
+        strategies: label -> strategy, as in ``RunConfig.strategy``. The label ``oracle: preset``
+            stands for the allocation that the preset's measured learning curves call best.
+        baseline: label of the strategy that the others are compared with.
+        seeds: one paired replicate each (same pool, same first examples, same test set).
+        rounds, recipe, scoring, prompt, model: as in :class:`RunConfig`; a ``recipe`` left out is
+            the one that was tuned for random selection on the preset.
+        workers: processes side by side, one thread each; 0 = as many as there are cores.
+        level: of the intervals.
+        axis: what budgets are counted in when strategies are judged: ``unique_examples``,
+            ``samples_seen``, ``tokens_trained``, ``tokens_total`` (generated ones too), or
+            ``seconds``; on all but the first, what selection itself costs is on the bill.
+    """
+
+    model: str = BUILT_IN_MODEL
+    data: tuple[DataConfig, ...] = (DataConfig(),)
+    strategies: dict[str, str | dict[str, Any]] = field(
+        default_factory=lambda: {"random": "random", "premem": "premem"}
+    )
+    baseline: str = "random"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(budgets=(150, 300, 600)))
+    recipe: RecipeConfig | None = None
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    prompt: str | PromptConfig | None = None
+    measure: tuple[str, ...] = ()
+    accelerator: str = "auto"
+    workers: int = 0
+    level: float = 0.95
+    axis: str = "unique_examples"
+
+    def __post_init__(self) -> None:
+        for name in ("data", "seeds", "measure"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "prompt", prompt_of(self.prompt))
+        require(len(self.data) > 0, "data", "at least one dataset", self.data)
+        require(len(self.strategies) > 0, "strategies", "at least one strategy", self.strategies)
+        for label in self.strategies:  # folders are named after them
+            require(
+                is_folder_name(label), "strategies", "labels without / and \\, not only dots", label
+            )
+        require(
+            self.baseline in self.strategies,
+            "baseline",
+            f"one of the strategies ({', '.join(self.strategies)})",
+            self.baseline,
+        )
+        require(
+            len(set(self.seeds)) == len(self.seeds) > 0 and min(self.seeds) >= 0,
+            "seeds",
+            "distinct numbers, at least 0",
+            list(self.seeds),
+        )
+        require(self.workers >= 0, "workers", "at least 0", self.workers)
+        require(0 < self.level < 1, "level", "a share in (0, 1)", self.level)
+        require(self.axis in AXES, "axis", f"one of {', '.join(AXES)}", self.axis)
