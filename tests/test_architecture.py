@@ -52,3 +52,10 @@ def test_imports_point_left() -> None:
     linter = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_package_is_installed() -> None:
+    listed = (ROOT / "pyproject.toml").read_text().split("packages = [")[1].split("]")[0]
+    for init in (ROOT / "activeselect").rglob("__init__.py"):
+        name = ".".join(init.parent.relative_to(ROOT).parts)
+        assert f'"{name}"' in listed, name
