@@ -4,23 +4,30 @@ A strategy sees arrays and returns arrays. The same call serves both modes of a 
 
 - *reweight*: the candidates are the train set itself; the weights become sampler weights;
 - *acquire*: the candidates are problems outside the train set; the indices join the train set.
+
+A strategy imports all that it needs from here.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from activeselect.errors import StrategyError as StrategyError  # strategies import these from here
+from activeselect.errors import StrategyError as StrategyError
+from activeselect.selection.context import FloatArray as FloatArray
+from activeselect.selection.context import IntArray as IntArray
+from activeselect.selection.context import Neighbourhood as Neighbourhood
+from activeselect.selection.context import Selection as Selection
+from activeselect.selection.context import SelectionContext as SelectionContext
 from activeselect.selection.draw import weighted_choice as weighted_choice
+from activeselect.selection.finish import choose as choose
+from activeselect.selection.finish import draw as draw
+from activeselect.selection.finish import draw_best as draw_best
+from activeselect.selection.finish import draw_top as draw_top
 from activeselect.selection.parameters import expect_count as expect_count
 from activeselect.selection.parameters import expect_one_of as expect_one_of
 from activeselect.selection.parameters import expect_positive as expect_positive
@@ -28,189 +35,6 @@ from activeselect.selection.parameters import expect_share as expect_share
 from activeselect.selection.ranking import ranks as ranks
 from activeselect.selection.vectors import leaves as leaves
 from activeselect.selection.vectors import unit as unit
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-
-
-class Neighbourhood(Protocol):
-    """What carries knowledge about some examples over to the candidates near them."""
-
-    def spread(self, weight: FloatArray) -> FloatArray:
-        """Each train example shares its weight ``[T]`` among the candidates near it, ``[C]``."""
-
-    def average(self, value: FloatArray) -> FloatArray:
-        """Mean of the known values ``[N]`` near each candidate, ``[C]``; NaN where none is."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which examples come next, and how strongly.
-
-    Attributes:
-        index: positions in the pool, int64 ``[K]``, unique.
-        weight: finite, non-negative, not all zero unless empty, float64 ``[K]``.
-    """
-
-    index: IntArray
-    weight: FloatArray
-
-    @classmethod
-    def of(cls, index: ArrayLike, weight: ArrayLike | None = None) -> Selection:
-        """Build a selection; without ``weight`` every example counts the same."""
-        positions = np.asarray(index)
-        if positions.size and positions.dtype.kind not in "iu":
-            raise StrategyError(
-                f"Selection.of expects positions (whole numbers); received {positions.dtype}."
-            )
-        positions = positions.astype(np.int64)
-        if weight is None:
-            return cls(positions, np.ones(len(positions)))
-        return cls(positions, np.asarray(weight, dtype=np.float64))
-
-    def validated(self, candidates: IntArray, budget: int, *, name: str) -> Selection:
-        """Return self, or raise StrategyError saying which promise strategy ``name`` broke."""
-        if self.index.ndim != 1 or self.index.shape != self.weight.shape:
-            raise StrategyError(
-                f"Strategy '{name}' must return index and weight of one shape [K]; "
-                f"received {self.index.shape} and {self.weight.shape}."
-            )
-        if len(self.index) > budget:
-            raise StrategyError(
-                f"Strategy '{name}' selected {len(self.index)} examples; the budget is {budget}."
-            )
-        # marks, not sorted sets: linear in the pool, as everything else about a selection is
-        mark = np.zeros(1 + max(candidates.max(initial=-1), self.index.max(initial=-1)), dtype=bool)
-        mark[candidates] = True
-        stray = self.index[(self.index < 0) | ~mark[np.maximum(self.index, 0)]]
-        if len(stray):
-            raise StrategyError(
-                f"Strategy '{name}' selected {len(stray)} examples that are no candidates, "
-                f"the first at position {stray[0]}."
-            )
-        mark[self.index] = False
-        if np.count_nonzero(mark) != len(candidates) - len(self.index):
-            raise StrategyError(f"Strategy '{name}' selected an example more than once.")
-        if not np.all(np.isfinite(self.weight)) or np.any(self.weight < 0):
-            raise StrategyError(f"Strategy '{name}' returned a negative or non-finite weight.")
-        if len(self.weight) and not self.weight.any():
-            raise StrategyError(f"Strategy '{name}' gave every selected example the weight 0.")
-        return self
-
-
-class _Nowhere:
-    """The neighbourhood of a context that was built without one."""
-
-    def spread(self, weight: FloatArray) -> FloatArray:
-        raise StrategyError("This context has no neighbourhood: pass near= to it.")
-
-    average = spread
-
-
-@dataclass(frozen=True)
-class SelectionContext:
-    """What a strategy may look at (N pool size, T train set, C candidates, R scored rounds).
-
-    Attributes:
-        round: how many rounds have been trained before this selection.
-        candidates: positions that may be selected, int64 ``[C]``.
-        train: positions of the current train set, int64 ``[T]``; equal to ``candidates`` when
-            the run reweights, disjoint from them when it acquires.
-        times_seen: how often each example was trained on in the current stage, int64 ``[N]``.
-        groups: group of each example, int32 ``[N]``.
-        group_names: names that ``groups`` points into.
-        signals: measured signals by name, each a function that returns float64 ``[R, N]``.
-        vector_signals: those that are a vector per example, each a function that returns float32
-            ``[N, D]``; NaN rows where not measured.
-        near: see :meth:`spread` and :meth:`scores`.
-    """
-
-    round: int
-    candidates: IntArray
-    train: IntArray
-    times_seen: IntArray
-    groups: NDArray[np.int32]
-    group_names: tuple[str, ...] = ("",)
-    signals: Mapping[str, Callable[[], FloatArray]] = field(default_factory=dict)
-    vector_signals: Mapping[str, Callable[[], NDArray[np.float32]]] = field(default_factory=dict)
-    near: Neighbourhood = field(default_factory=_Nowhere)
-
-    @cached_property
-    def reweights(self) -> bool:
-        """Whether the candidates are the train set itself."""
-        return self.candidates is self.train or np.array_equal(self.candidates, self.train)
-
-    def history(self, signal: str) -> FloatArray:
-        """All measurements of a signal, float64 ``[R, N]``; NaN where not scored.
-
-        Raises:
-            StrategyError: if the run does not measure the signal (name it in ``requires``).
-        """
-        if signal not in self.signals:
-            raise StrategyError(_unmeasured(signal, self.signals))
-        return self.signals[signal]()
-
-    def latest(self, signal: str) -> FloatArray:
-        """The newest measurement of a signal per example, float64 ``[N]``; NaN = never scored."""
-        history = self.history(signal)
-        if not len(history):
-            return np.full(history.shape[1], np.nan)
-        newest: FloatArray = history[-1].copy()
-        for row in history[-2::-1]:
-            unknown = np.isnan(newest)
-            if not unknown.any():
-                break
-            np.copyto(newest, row, where=unknown)
-        return newest
-
-    def scores(self, signal: str) -> FloatArray:
-        """The newest measurement of a signal for each candidate, float64 ``[C]``.
-
-        A candidate that was never scored gets the mean of the scored examples near it: those of
-        its group, or its nearest neighbours where the pool has no groups; NaN where there are
-        none.
-        """
-        return self.carry(self.latest(signal))
-
-    def carry(self, values: FloatArray) -> FloatArray:
-        """Values of examples ``[N]``, NaN where not known, for each candidate ``[C]``.
-
-        As :meth:`scores`, for what a strategy computed itself. Where the rule is not linear (the
-        middle of a band, p(1 - p)), carry its result, not what goes into it: the mean of a solved
-        and a hopeless neighbour looks half-learned.
-        """
-        own = values[self.candidates]
-        if self.reweights or not np.isnan(own).any():
-            return own
-        return np.where(np.isnan(own), self.near.average(values), own)
-
-    def vectors(self, signal: str) -> NDArray[np.float32]:
-        """A vector per example (``embedding``, ``gradient``), float32 ``[N, D]``.
-
-        Rows are NaN where nothing was measured; train set and candidates always are.
-
-        Raises:
-            StrategyError: if the run does not measure the signal (name it in ``requires``).
-        """
-        if signal not in self.vector_signals:
-            raise StrategyError(_unmeasured(signal, self.vector_signals))
-        return self.vector_signals[signal]()
-
-    def spread(self, weight: FloatArray) -> FloatArray:
-        """Carry non-negative weights on the train set ``[T]`` over to the candidates ``[C]``.
-
-        When the run reweights these are the same examples. When it acquires, each train example
-        shares its weight among the candidates near it: those of its group, or its nearest
-        neighbours where the pool has no groups.
-        """
-        return weight if self.reweights else self.near.spread(weight)
-
-
-def _unmeasured(signal: str, measured: Mapping[str, Any]) -> str:
-    return (
-        f"The signal '{signal}' is not measured in this run; "
-        f"name it in the strategy's `requires`. Measured: {sorted(measured)}."
-    )
 
 
 class Strategy(ABC):
@@ -257,118 +81,3 @@ class Strategy(ABC):
         """Restore what :meth:`state_dict` returned."""
         if state:
             raise StrategyError(f"Strategy '{self.name}' has a state but no load_state_dict.")
-
-
-def choose(
-    context: SelectionContext, weight: FloatArray, budget: int, rng: np.random.Generator
-) -> Selection:
-    """Finish a score-only strategy: weights on the train set become a selection.
-
-    Args:
-        weight: finite and non-negative, one per train example, float64 ``[T]``.
-
-    Returns:
-        When the run reweights: the examples of positive weight with their weights (a weighted
-        draw of ``budget`` of them if there are more). When it acquires: ``budget`` candidates
-        drawn without replacement with the weights spread to them, each of weight 1. Where all
-        weights are 0 nothing is preferred and all count the same.
-    """
-    return draw(context, context.spread(weight), budget, rng)
-
-
-def draw(
-    context: SelectionContext, weight: FloatArray, budget: int, rng: np.random.Generator
-) -> Selection:
-    """Finish a strategy that weighs the candidates: weights become a selection.
-
-    Args:
-        weight: non-negative, one per candidate, float64 ``[C]``. NaN (nothing is known) counts as
-            the mean of the others, so that what was never scored is neither sought nor avoided.
-
-    Returns:
-        As :func:`choose`.
-    """
-    unknown = np.isnan(weight)
-    if unknown.any():
-        weight = np.where(unknown, 1.0 if unknown.all() else weight[~unknown].mean(), weight)
-    if not weight.any():
-        weight = np.ones(len(context.candidates))
-    if context.reweights:
-        if len(weight) <= budget and weight.all():
-            return Selection.of(context.candidates, weight)
-        keep = np.flatnonzero(weight)
-        if len(keep) > budget:
-            keep = keep[weighted_choice(weight[keep], budget, rng)]
-        return Selection.of(context.candidates[keep], weight[keep])
-    drawn = weighted_choice(weight, min(budget, len(weight)), rng)
-    return Selection.of(context.candidates[drawn])
-
-
-def draw_top(
-    context: SelectionContext,
-    score: FloatArray,
-    budget: int,
-    rng: np.random.Generator,
-    *,
-    keep: float = 1.0,
-) -> Selection:
-    """Finish a strategy that ranks the candidates: the highest scores first, ties at random.
-
-    Args:
-        score: one per candidate, float64 ``[C]``; NaN (nothing is known) comes last.
-        keep: share of the candidates to train on when the run reweights, where the budget alone
-            would keep them all.
-
-    Returns:
-        At most ``budget`` candidates, each of weight 1.
-    """
-    size = min(budget, len(score))
-    if context.reweights:
-        size = min(size, math.ceil(keep * len(score)))
-    return Selection.of(context.candidates[_highest(score, size, rng)])
-
-
-def draw_best(
-    context: SelectionContext,
-    value: FloatArray,
-    budget: int,
-    rng: np.random.Generator,
-    *,
-    keep: float = 0.5,
-) -> Selection:
-    """Finish a strategy that ranks scored examples: the best of them, or new ones near the best.
-
-    Candidates that have values of their own are ranked (:func:`draw_top`). Where none has, they
-    would all look like the mean of their neighbourhood, and the whole budget would go to a single
-    one; so the best ``keep`` of the train set are marked, and candidates are drawn in proportion
-    to how much of what is near them is marked.
-
-    Args:
-        value: worth of examples, float64 ``[N]``; NaN where nothing is known.
-        keep: share of the examples that count as the best, in (0, 1].
-
-    Returns:
-        At most ``budget`` candidates.
-    """
-    if context.reweights or not np.isnan(value[context.candidates]).all():
-        return draw_top(context, context.carry(value), budget, rng, keep=keep)
-    known = context.train[~np.isnan(value[context.train])]
-    marked = np.full(len(value), np.nan)
-    marked[known] = 0.0
-    marked[known[_highest(value[known], math.ceil(keep * len(known)), rng)]] = 1.0
-    return draw(context, context.carry(marked), budget, rng)
-
-
-def _highest(score: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
-    """Positions of the ``size`` highest scores, ascending; ties at random, NaN last."""
-    if size == 0 or size >= len(score):
-        return np.arange(min(size, len(score)))
-    worth = np.where(np.isnan(score), -np.inf, score)
-    least = np.partition(worth, len(worth) - size)[len(worth) - size]
-    chosen = worth > least
-    ties = np.flatnonzero(worth == least)
-    missing = size - np.count_nonzero(chosen)
-    if missing < len(ties):
-        ties = ties[np.argpartition(rng.random(len(ties)), missing)[:missing]]
-    chosen[ties] = True
-    return np.flatnonzero(chosen)
