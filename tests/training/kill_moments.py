@@ -57,8 +57,9 @@ def watched(log: Path, die: tuple[str, int, float] | None) -> None:
             inside.append(phase)
             log.write_text(json.dumps([inside, entered]))
             if die and (phase, entered[phase]) == die[:2]:
-                kill = threading.Timer(die[2], os.kill, (os.getpid(), signal.SIGKILL))
-                kill.start()
+                if die[2] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                threading.Timer(die[2], os.kill, (os.getpid(), signal.SIGKILL)).start()
             try:
                 return call(*args, **kwargs)
             finally:
@@ -113,7 +114,9 @@ def main(config: Path, work: Path, moments: int, seed: int) -> None:
     rng = random.Random(seed)
     for moment in range(moments):
         phase = sorted(entered)[moment % len(entered)]
-        die = (phase, rng.randint(1, entered[phase]), rng.choice([0.0, 0.002, 0.01, 0.05]))
+        # first at once, so that every phase is hit for sure, then some time after it was entered
+        delay = rng.choice([0.001, 0.005, 0.02, 0.05]) if moment >= len(entered) else 0.0
+        die = (phase, rng.randint(1, entered[phase]), delay)
         out = work / f"killed-{moment}"
         ended = forked(config, out, log, die)
         assert ended in (-signal.SIGKILL, 0), f"{die}: exit code {ended}"
