@@ -63,7 +63,7 @@ class GroupBandit(Strategy):
         advantage = _per_group(context, examples, 2 * np.sqrt(known * (1 - known)))
         measured = _per_group(context, examples, np.ones(len(examples)))
         mean = advantage / np.maximum(measured, 1)
-        trained = _per_group(context, np.arange(len(context.groups)), context.times_seen)
+        trained = np.bincount(context.groups, context.times_seen, len(mean))
         bonus = np.sqrt(2 * np.log(trained.sum() + 1) / (trained + 1))
 
         group = context.groups[context.candidates]
@@ -78,6 +78,5 @@ def _per_group(
     context: SelectionContext, examples: NDArray[np.int64], values: NDArray[Any]
 ) -> NDArray[np.float64]:
     """Sum of the examples' values per group, float64 ``[G]``."""
-    total = np.zeros(int(context.groups.max(initial=0)) + 1)
-    np.add.at(total, context.groups[examples], values)
-    return total
+    size = int(context.groups.max(initial=0)) + 1
+    return np.bincount(context.groups[examples], values, size).astype(np.float64)
