@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from activeselect.config.check import require
 from activeselect.config.data import BUILT_IN_MODEL, DataConfig
@@ -30,6 +30,7 @@ class StudyConfig:
         rounds, recipe, scoring, prompt, model: as in :class:`RunConfig`; a ``recipe`` left out is
             the one that was tuned for random selection on the preset.
         workers: processes side by side, one thread each; 0 = as many as there are cores.
+        backend: where they run: ``loky`` (this machine) or ``ray`` (a cluster, through joblib).
         level: of the intervals.
         axis: what budgets are counted in when strategies are judged: ``unique_examples``,
             ``samples_seen``, ``tokens_trained``, ``tokens_total`` (generated ones too), or
@@ -50,6 +51,7 @@ class StudyConfig:
     measure: tuple[str, ...] = ()
     accelerator: str = "auto"
     workers: int = 0
+    backend: Literal["loky", "ray"] = "loky"
     level: float = 0.95
     axis: str = "unique_examples"
 

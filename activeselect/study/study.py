@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from rich.console import Console
 
 from activeselect.config import StudyConfig, changes, to_plain
-from activeselect.errors import StoreError, StudyError
+from activeselect.errors import ConfigError, StoreError, StudyError
 from activeselect.files import read_json, write_json
 from activeselect.study.cell import finished, run_cell
 from activeselect.study.collect import collect
@@ -60,7 +61,12 @@ class Study:
         loggers = checked_loggers(loggers)
         self._claim(out)
         errors = run_cells(
-            self.cells, out, workers=self.config.workers, console=console, loggers=loggers
+            self.cells,
+            out,
+            workers=self.config.workers,
+            backend=self.config.backend,
+            console=console,
+            loggers=loggers,
         )
         done = [cell for cell in self.cells if finished(cell, out)]
         if not done:
@@ -94,6 +100,7 @@ def run_cells(
     *,
     workers: int,
     console: Console,
+    backend: str = "loky",
     display: Callable[..., StudyDisplay] = StudyDisplay,
     loggers: Sequence[str] = ("csv",),
 ) -> list[str]:
@@ -103,8 +110,12 @@ def run_cells(
     errors: list[str] = []
     if not todo:
         return errors
-    with display(cells, out, console) as shown:
-        runs = Parallel(n_jobs=count, return_as="generator_unordered")(
+    if backend == "ray":  # a cluster's processes have folders of their own to start from
+        out = out.resolve()
+    with display(cells, out, console) as shown, side_by_side(backend):
+        # Ray's backend gives results when all are there; progress is read from the cells' files
+        unordered = "list" if backend == "ray" else "generator_unordered"
+        runs = Parallel(n_jobs=count, return_as=unordered)(
             delayed(_run_numbered)(number, cell, out, loggers) for number, cell in enumerate(todo)
         )
         for number, error in runs:
@@ -113,6 +124,25 @@ def run_cells(
                 cell = todo[number]
                 errors.append(f"{cell.dataset} · {cell.strategy} · seed {cell.seed}: {error}")
     return errors
+
+
+@contextmanager
+def side_by_side(backend: str) -> Iterator[None]:
+    """Where joblib runs what is run in parallel inside: on this machine, or on a Ray cluster.
+
+    Raises:
+        ConfigError: if Ray is not installed.
+    """
+    if backend == "ray":
+        try:
+            from ray.util.joblib import register_ray
+        except ImportError as error:
+            raise ConfigError(
+                "backend: ray needs the extra: pip install 'activeselect[ray]'."
+            ) from error
+        register_ray()  # type: ignore[no-untyped-call]
+    with parallel_config(backend=backend):
+        yield
 
 
 def _run_numbered(
