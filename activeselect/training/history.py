@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from activeselect.scoring.signals import STORED
@@ -14,6 +15,7 @@ from activeselect.scoring.store import ScoreStore
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+_Tensors = dict[int, tuple[torch.Tensor, torch.Tensor]]
 
 
 class Forecast(Protocol):
@@ -68,6 +70,25 @@ class History:
                     index, values = table["index"].to_numpy().copy(), table[name].to_numpy().copy()
                     history.signals.setdefault(name, {})[round] = (index, values)
         return history
+
+    @classmethod
+    def from_tensors(cls, size: int, rounds: int, tensors: Mapping[str, _Tensors]) -> History:
+        """Undo :meth:`tensors`."""
+        signals = {
+            name: {round: (i.numpy(), values.numpy()) for round, (i, values) in rows.items()}
+            for name, rows in tensors.items()
+        }
+        return cls(size, rounds, signals)
+
+    def tensors(self) -> dict[str, _Tensors]:
+        """The signals as tensors, which a checkpoint may hold and be read without code."""
+        return {
+            name: {
+                round: (torch.from_numpy(index), torch.from_numpy(values))
+                for round, (index, values) in rows.items()
+            }
+            for name, rows in self.signals.items()
+        }
 
     def add(self, index: IntArray, columns: Mapping[str, FloatArray]) -> None:
         """Append one round, measured on the examples ``index``."""

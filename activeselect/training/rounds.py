@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cached_property, partial
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,27 +19,21 @@ from activeselect.errors import StrategyError
 from activeselect.scoring.passes import Parts
 from activeselect.scoring.ranks import once
 from activeselect.scoring.scorer import pad_token_of
-from activeselect.scoring.signals import (
-    FIXED,
-    PER_ROUND,
-    SIGNALS,
-    VECTORS,
-    history_of,
-    measurements,
-)
+from activeselect.scoring.signals import PER_ROUND, measurements
 from activeselect.scoring.store import ScoreStore
-from activeselect.selection.acquire import neighbourhood_of
 from activeselect.selection.registry import StrategySpec, create
 from activeselect.selection.sampler import ActiveSampler
-from activeselect.selection.strategy import Neighbourhood, Selection, SelectionContext, Strategy
+from activeselect.selection.strategy import Selection, Strategy
+from activeselect.training.context import ContextBuilder
 from activeselect.training.history import Cost, Forecast, Forecaster, History
+from activeselect.training.hooks import ActiveLoader, LightningHooks
 from activeselect.training.recorder import Recorder
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 
-class ActiveSelection(lightning.Callback):
+class ActiveSelection(LightningHooks):
     """Scores the train set after each round and lets a strategy choose what comes next.
 
     In a script of your own::
@@ -105,12 +97,12 @@ class ActiveSelection(lightning.Callback):
         self.scoring = scoring or ScoringConfig()
         self.prompt = with_examples(prompt or PromptConfig(), pool, seed=seed)
         self.train = np.arange(len(pool)) if train is None else np.asarray(train, dtype=np.int64)
+        super().__init__(ActiveSampler(Selection.of(self.train), seed=seed), model_of)
         self.score_every = score_every
         self.score_until = score_until
         self.reselect = reselect
         self.seed = seed
         self.stage = stage
-        self.near = near
         between = ("embedding",) if near == "embedding" and not reselect else ()
         self.what = measurements([*self.strategy.requires, *measure, *between])
         self.times_seen = np.zeros(len(pool), dtype=np.int64)
@@ -133,10 +125,12 @@ class ActiveSelection(lightning.Callback):
             reference=self.strategy.reference,
             parts=parts,
         )
-        self.sampler = ActiveSampler(Selection.of(self.train), seed=seed)
+        self.contexts = ContextBuilder(
+            self.recorder,
+            what=self.what,
+            near="auto" if reselect else near,  # reweighting carries nothing over
+        )
         self.forecaster = forecaster
-        self._model_of = model_of or _inner_model
-        self._clock = 0.0
 
     def dataloader(self, batch_size: int, *, pad: bool = False, **kwargs: Any) -> DataLoader[Any]:
         """A loader over the train set in the order that the selections ask for.
@@ -148,7 +142,7 @@ class ActiveSelection(lightning.Callback):
         """
         token = pad_token_of(self.tokenizer)
         self.sampler.pad = pad
-        return _Loader(
+        return ActiveLoader(
             self.encoded,
             batch_size=batch_size,
             sampler=self.sampler,
@@ -171,41 +165,7 @@ class ActiveSelection(lightning.Callback):
         """Spent so far."""
         return self.recorder.cost
 
-    # --- Lightning hooks -----------------------------------------------------------------------
-
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        self.sampler.rank, self.sampler.world_size = trainer.global_rank, trainer.world_size
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.begin(self._model_of(pl_module))
-        self._clock = time.perf_counter()
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self._clock = time.perf_counter()
-
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        index = batch["index"]
-        tokens = batch["attention_mask"].sum(dim=1)[index >= 0].sum()
-        everyone = index.new_zeros(trainer.world_size, len(index) + 1)
-        everyone[trainer.global_rank] = torch.cat([index, tokens[None]])
-        if trainer.world_size > 1:
-            everyone = trainer.strategy.reduce(everyone, reduce_op="sum")
-        rows = everyone.cpu().numpy()
-        positions = rows[:, :-1].reshape(-1)
-        self.trained(positions[positions >= 0], int(rows[:, -1].sum()))
-        self._tick()
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self._tick()
-        self.end_epoch(self._model_of(pl_module), trainer.current_epoch + 1, pl_module.log)
-
-    def _tick(self) -> None:
-        now = time.perf_counter()
-        self.cost.train_s, self._clock = self.cost.train_s + now - self._clock, now
-
-    # --- the same for any other loop -----------------------------------------------------------
+    # --- what Lightning's hooks call, and any other loop ---------------------------------------
 
     def begin(self, model: Any) -> None:
         """Before the first step: what has to be measured before anything is trained on."""
@@ -348,7 +308,7 @@ class ActiveSelection(lightning.Callback):
         extra: IntArray | None = None,
     ) -> Selection:
         train = self.train if extra is None else np.concatenate([self.train, extra])
-        context = self._context(model, train, candidates)
+        context = self.contexts.build(model, train, candidates, times_seen=self.times_seen)
         started = time.perf_counter()
         # of stage and epoch, not of the scored rounds: how often is scored changes no draw
         rng = np.random.default_rng([self.seed, self.stage, self.epoch, stream])
@@ -366,57 +326,6 @@ class ActiveSelection(lightning.Callback):
         self.cost.select_s += time.perf_counter() - started
         return selection
 
-    def _context(self, model: Any, train: IntArray, candidates: IntArray) -> SelectionContext:
-        looked_at = np.union1d(train, candidates)
-        vectors = {
-            name: self.recorder.vectors(name, model, looked_at)
-            for name in sorted(VECTORS & self.what)
-        }
-        return SelectionContext(
-            round=self.round,
-            candidates=candidates,
-            train=train,
-            times_seen=self.times_seen.copy(),
-            groups=self.pool.groups,
-            group_names=self.pool.group_names,
-            signals={name: partial(self._history_of, name) for name in self._known_signals()},
-            vector_signals={name: partial(np.asarray, rows) for name, rows in vectors.items()},
-            near=self._neighbourhood(train, candidates, vectors.get("embedding")),
-        )
-
-    def _neighbourhood(
-        self, train: IntArray, candidates: IntArray, embedding: NDArray[np.float32] | None
-    ) -> Neighbourhood:
-        near = "auto" if self.reselect else self.near  # reweighting carries nothing over
-        return neighbourhood_of(self.pool, train, candidates, near=near, embedding=embedding)
-
-    def _known_signals(self) -> list[str]:
-        """Those that all measurements are made for, and the fixed ones."""
-        return [
-            name
-            for name, signal in SIGNALS.items()
-            if name not in VECTORS and signal.needs <= self.what
-        ]
-
-    def _history_of(self, name: str) -> FloatArray:
-        if name in FIXED:
-            return self._fixed(name)[None]
-        return history_of(name, self.history.matrix)
-
-    def _fixed(self, name: str) -> FloatArray:
-        if name == "length":
-            return self._lengths
-        if self.pool.difficulty is None:
-            raise StrategyError(
-                "The signal 'difficulty' needs a difficulty, and the data states none; name a "
-                "column of numbers in data.difficulty, or use the signal 'length'."
-            )
-        return self.pool.difficulty
-
-    @cached_property
-    def _lengths(self) -> FloatArray:
-        return self.recorder.lengths()
-
     # --- checkpointing -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -430,13 +339,7 @@ class ActiveSelection(lightning.Callback):
             "cost": vars(self.cost).copy(),
             "strategy": self.strategy.state_dict(),
             "rounds": self.history.rounds,
-            "history": {
-                name: {
-                    round: (torch.from_numpy(index), torch.from_numpy(values))
-                    for round, (index, values) in rows.items()
-                }
-                for name, rows in self.history.signals.items()
-            },
+            "history": self.history.tensors(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -447,33 +350,7 @@ class ActiveSelection(lightning.Callback):
         )
         self.times_seen = state["times_seen"].numpy().copy()
         self.strategy.load_state_dict(state["strategy"])
-        history = {
-            name: {round: (i.numpy(), values.numpy()) for round, (i, values) in rows.items()}
-            for name, rows in state["history"].items()
-        }
         self.recorder.cost = Cost(**state["cost"])
-        self.recorder.load_history(History(len(self.pool), state["rounds"], history))
-
-
-class _Loader(DataLoader[Any]):
-    """A loader that Lightning may go on with in the middle of an epoch.
-
-    Lightning counts the batches before the stop, so the length is that of a whole pass; what it
-    asks for beyond that, the callback keeps.
-    """
-
-    def __len__(self) -> int:
-        assert isinstance(self.sampler, ActiveSampler)
-        assert self.batch_size is not None
-        whole = self.sampler.whole
-        return whole // self.batch_size if self.drop_last else -(-whole // self.batch_size)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
-
-
-def _inner_model(module: Any) -> Any:
-    return getattr(module, "model", module)
+        self.recorder.load_history(
+            History.from_tensors(len(self.pool), state["rounds"], state["history"])
+        )
