@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from activeselect.config import RecipeConfig, RunConfig, ScoreConfig, StudyConfig
+from activeselect.config import BUILT_IN_MODEL, RecipeConfig, RunConfig, ScoreConfig, StudyConfig
 from activeselect.forecast import commands as forecast_commands
 
 
@@ -236,20 +236,33 @@ def show_prompt(
     print(json_module.dumps(found, indent=1, ensure_ascii=False) if json else shown(found))
 
 
-def benchmark_base(out: Path, seed: int = 0) -> None:
-    """Pretrain the built-in benchmark's base model from nothing (about a quarter of an hour).
+def benchmark_base(
+    out: Path, size: str = "0.2m", tokens: int | None = None, device: str = "auto", seed: int = 0
+) -> None:
+    """Pretrain a base model for the built-in benchmark from nothing.
 
     Args:
-        out: folder of the model.
+        out: folder of the model; it appears when the model is done.
+        size: 0.2m (the shipped one, minutes on a core), 1m, 10m or 30m parameters (minutes on a
+            GPU).
+        tokens: to train on; default: what the size says.
+        device: a torch device, or auto: a GPU where there is one (never for 0.2m).
         seed: of data and weights.
     """
-    from activeselect.training.pretrain import build_base
+    from activeselect.training.pretrain import build_base, get_size
 
-    build_base(out, seed=seed)
+    build_base(out, seed=seed, tokens=tokens, size=get_size(size), device=device)
+    Console().print(f"Base model: {out}", highlight=False, markup=False)
 
 
 def benchmark_recipe(
-    preset: str, out: Path, seeds: int = 2, batch_size: int = 16, workers: int = 0
+    preset: str,
+    out: Path,
+    seeds: int = 2,
+    batch_size: int = 16,
+    workers: int = 0,
+    model: str = BUILT_IN_MODEL,
+    learning_rates: tuple[float, ...] = (1e-3, 2e-3, 4e-3),
 ) -> None:
     """Find the training recipe that is best for random selection on a preset.
 
@@ -259,14 +272,30 @@ def benchmark_recipe(
         seeds: tuning seeds; their tests are used for nothing else.
         batch_size: of all recipes tried.
         workers: processes side by side; 0 = one per core.
+        model: to fine-tune; what is found for a model of yours is written into `out`.
+        learning_rates: to try, each with 4, 8 and 16 epochs.
     """
+    from activeselect.files import write_json
     from activeselect.study.benchmark import tune_recipe
 
     console = Console()
     found = tune_recipe(
-        preset, out, seeds=seeds, workers=workers, batch_size=batch_size, console=console
+        preset,
+        out,
+        seeds=seeds,
+        workers=workers,
+        batch_size=batch_size,
+        console=console,
+        model=model,
+        learning_rates=learning_rates,
     )
-    _keep_measurement(preset, "recipe", found, console)
+    if model == BUILT_IN_MODEL:
+        _keep_measurement(preset, "recipe", found, console)
+        return
+    file = out / f"recipe-{preset}.json"
+    write_json(file, found)
+    console.print_json(data=found)
+    console.print(f"Written to {file}", highlight=False, markup=False)
 
 
 def benchmark_oracle(preset: str, out: Path, seeds: int = 2, workers: int = 0) -> None:

@@ -17,7 +17,14 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from rich.console import Console
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
+from activeselect.config import (
+    BUILT_IN_MODEL,
+    DataConfig,
+    RecipeConfig,
+    RoundsConfig,
+    RunConfig,
+    ScoringConfig,
+)
 from activeselect.data.skills import TUNING_SEED, build_preset, get_preset
 from activeselect.errors import StudyError
 from activeselect.files import read_json
@@ -35,7 +42,15 @@ Row = dict[str, Any]
 
 
 def tune_recipe(
-    preset: str, out: Path, *, seeds: int, workers: int, batch_size: int, console: Console
+    preset: str,
+    out: Path,
+    *,
+    seeds: int,
+    workers: int,
+    batch_size: int,
+    console: Console,
+    model: str = BUILT_IN_MODEL,
+    learning_rates: Sequence[float] = LEARNING_RATES,
 ) -> Row:
     """Find the recipe that is best for random selection, and for nothing else.
 
@@ -43,6 +58,8 @@ def tune_recipe(
         preset: name of a built-in preset.
         out: working folder; a repeated call continues.
         seeds: tuning seeds, from ``TUNING_SEED``.
+        model: to fine-tune.
+        learning_rates: to try, each with every number of ``EPOCHS``.
 
     Returns:
         ``chosen`` (the recipe of the highest accuracy, mean over budgets and seeds), ``grid`` and
@@ -50,9 +67,10 @@ def tune_recipe(
     """
     numbers = [TUNING_SEED + i for i in range(seeds)]
     cells, keys = [], []
-    for rate, epochs, seed in itertools.product(LEARNING_RATES, EPOCHS, numbers):
+    for rate, epochs, seed in itertools.product(learning_rates, EPOCHS, numbers):
         recipe = RecipeConfig(learning_rate=rate, epochs=epochs, batch_size=batch_size)
         config = RunConfig(
+            model=model,
             data=DataConfig(f"skills:{preset}"),
             strategy="random",
             rounds=RoundsConfig(budgets=BUDGETS),
@@ -80,6 +98,9 @@ def tune_recipe(
         for (rate, epochs), runs in grid.items()
     ]
     best = max(rows, key=lambda row: row["mean"])
+    command = f"activeselect benchmark recipe --preset {preset} --seeds {seeds} --out work"
+    if model != BUILT_IN_MODEL:
+        command += f" --model {model} --learning_rates '{list(learning_rates)}'"
     return {
         "chosen": {
             "learning_rate": best["learning_rate"],
@@ -89,7 +110,7 @@ def tune_recipe(
         "grid": rows,
         "budgets": list(BUDGETS),
         "seeds": numbers,
-        "command": f"activeselect benchmark recipe --preset {preset} --seeds {seeds} --out work",
+        "command": command,
     }
 
 

@@ -1,15 +1,13 @@
-"""Train the tiny base model of the built-in benchmark from nothing, and save it.
+"""Train a base model of the built-in benchmark from nothing, and save it.
 
-One real batch row, as words (see ``activeselect/data/skills/mixture.py`` for the mixture)::
-
-    each minute 6 litres flow in . how many litres after 7 minutes ? then 6 x 7 = 42 . so answer
-    : 42 <eos> <pad> <pad>
+What it reads is made in ``pretrain_texts.py``.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +17,72 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from activeselect.data.skills.mixture import draw_text
 from activeselect.data.skills.vocabulary import EOS, PAD, UNK, vocabulary
-from activeselect.errors import ModelError
+from activeselect.errors import ModelError, did_you_mean
+from activeselect.files import explained
+from activeselect.training.module import save_model
+from activeselect.training.pretrain_texts import EOS_ID, PAD_ID, texts
 
-PAD_ID, EOS_ID = vocabulary().index(PAD), vocabulary().index(EOS)
 CONTEXT = 128  # tokens; the longest question with its trace has about 60
-BATCH = 64
-_BATCHES_SORTED = 32  # texts of similar length share a batch: a third less padding to compute
-_PEAK_RATE = 4e-3
 _WARMUP = 0.03
+_SHOW_EVERY = 20  # steps; reading the loss makes a GPU wait
+
+
+@dataclass(frozen=True)
+class BaseSize:
+    """The shape of a base model, and how it is trained.
+
+    Args:
+        hidden: width; the feed-forward layers are three times as wide.
+        layers: number of blocks.
+        heads: attention heads, a divisor of ``hidden``.
+        tokens: to train on unless told otherwise, padding not counted.
+        batch: texts per step.
+        rate: peak learning rate.
+        writers: processes that write the texts, so that a GPU need not wait (another number gives
+            other texts); 0: none but this one.
+    """
+
+    hidden: int
+    layers: int
+    heads: int
+    tokens: int
+    batch: int
+    rate: float
+    writers: int = 0
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the initial weights."""
+        return float(0.4 / np.sqrt(self.hidden))
+
+
+#: The base that comes with the package; rebuilding it gives its bytes.
+SHIPPED = "0.2m"
+#: By millions of parameters. Only the shipped one was tuned.
+SIZES = {
+    SHIPPED: BaseSize(64, 3, 4, tokens=9_000_000, batch=64, rate=4e-3),
+    "1m": BaseSize(128, 5, 4, tokens=20_000_000, batch=64, rate=3e-3),
+    "10m": BaseSize(320, 8, 5, tokens=150_000_000, batch=256, rate=1.5e-3, writers=4),
+    "30m": BaseSize(512, 9, 8, tokens=300_000_000, batch=512, rate=1e-3, writers=4),
+}
+
+
+def get_size(name: str) -> BaseSize:
+    """The size of this name.
+
+    Raises:
+        ModelError: if there is none.
+
+    Example:
+        >>> get_size("30m").hidden
+        512
+    """
+    if name not in SIZES:
+        raise ModelError(
+            f"size: expected the name of a size, received '{name}'. {did_you_mean(name, SIZES)}"
+        )
+    return SIZES[name]
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -54,17 +108,17 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_model(seed: int) -> LlamaForCausalLM:
-    """An untrained Llama of 0.18 million parameters (0.7 MB in float32)."""
+def build_model(size: BaseSize, seed: int) -> LlamaForCausalLM:
+    """An untrained Llama of this size, in float32."""
     config = LlamaConfig(
         vocab_size=len(vocabulary()),
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        hidden_size=size.hidden,
+        intermediate_size=3 * size.hidden,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
-        initializer_range=0.05,
+        initializer_range=size.spread,
         pad_token_id=PAD_ID,
         bos_token_id=None,
         eos_token_id=EOS_ID,
@@ -74,81 +128,100 @@ def build_model(seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def batches(
-    tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator, size: int = BATCH
-) -> Iterator[Tensor]:
-    """Endless batches of token ids, int64 ``[size, length]``, padded on the right."""
-    code = tokenizer.get_vocab()
-    while True:
-        rows = []
-        for _ in range(size * _BATCHES_SORTED):
-            text, whole = draw_text(rng)
-            rows.append([code[word] for word in text.split()] + [EOS_ID] * whole)
-        rows.sort(key=len)
-        for i in rng.permutation(_BATCHES_SORTED):
-            chunk = rows[i * size : (i + 1) * size]
-            longest = len(chunk[-1])
-            yield torch.tensor([row + [PAD_ID] * (longest - len(row)) for row in chunk])
+def build_base(
+    out: Path,
+    *,
+    seed: int = 0,
+    tokens: int | None = None,
+    size: BaseSize = SIZES[SHIPPED],
+    device: str = "auto",
+    progress: bool = True,
+) -> None:
+    """Train a base model from nothing and save it as a transformers folder.
 
-
-def build_base(out: Path, *, seed: int = 0, tokens: int = 9_000_000, progress: bool = True) -> None:
-    """Train the base model from nothing on one thread and save it as a transformers folder.
-
-    The same seed, token count and torch build give the same weights. About 6 minutes per 9
-    million tokens on one core.
+    On a CPU the same arguments and torch build give the same weights; the shipped one takes about
+    6 minutes on one core. A GPU computes in bfloat16 where that is safe.
 
     Args:
         out: folder to write; it appears only when training is done. A model already there is
             replaced, anything else is left alone.
         seed: of the weights and of the texts.
-        tokens: to train on, padding not counted.
+        tokens: to train on, padding not counted; default: what the size says.
+        size: of the model.
+        device: a torch device, or ``auto``: a GPU where there is one, but always the CPU for the
+            shipped size, whose bytes are to be the same again.
         progress: show a progress bar.
 
     Raises:
-        ModelError: ``tokens`` is not positive, or ``out`` holds something that is no model.
+        ModelError: ``tokens`` is not positive, there is no such device, or ``out`` holds something
+            that is no model.
+        StoreError: the folder cannot be written.
     """
+    tokens = size.tokens if tokens is None else tokens
     if tokens < 1:
         raise ModelError(f"tokens must be at least 1, got {tokens}.")
     out = Path(out)
     if out.exists() and not (out / "config.json").is_file():
         raise ModelError(f"{out} exists and holds no model; name a new folder or remove it.")
-    tokenizer, model = build_tokenizer(), build_model(seed)
+    model = build_model(size, seed)
+    torch.nn.Module.to(model, _device(device, size))  # its own `to` has lost its types
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # more threads only wait for each other at this size
+    if size.hidden < 128:
+        torch.set_num_threads(1)  # more threads only wait for each other at this size
     try:
-        _train(model, tokenizer, seed=seed, tokens=tokens, progress=progress)
+        batches = texts(seed, size.batch, size.writers)
+        _train(model, size, batches, tokens=tokens, progress=progress)
     finally:
         torch.set_num_threads(threads)
-    _save(model, tokenizer, out)
+    with explained(out):
+        _save(model, build_tokenizer(), out)
+
+
+def _device(name: str, size: BaseSize) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() and size != SIZES[SHIPPED] else "cpu"
+    try:
+        return str(torch.empty(0, device=name).device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"device: expected auto, cpu or a GPU that torch finds here (cuda); received '{name}'."
+        ) from error
 
 
 def _train(
     model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    size: BaseSize,
+    batches: Iterator[Tensor],
     *,
-    seed: int,
     tokens: int,
     progress: bool,
 ) -> None:
+    on_gpu = model.device.type == "cuda"
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.01
+        model.parameters(),
+        lr=size.rate,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        fused=True if on_gpu else None,
     )
-    rng = np.random.Generator(np.random.PCG64([seed, 2]))
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeRemainingColumn())
     model.train()
     seen = 0
     with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("tokens", total=tokens)
-        for ids in batches(tokenizer, rng):
+        for step, ids in enumerate(batches):
             for group in optimizer.param_groups:
-                group["lr"] = _PEAK_RATE * _schedule(seen / tokens)
-            loss = _loss(model, ids)
+                group["lr"] = size.rate * _schedule(seen / tokens)
+            with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=on_gpu):
+                loss = _loss(model, ids.to(model.device))
             torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             seen += int((ids != PAD_ID).sum())
-            bar.update(task, completed=min(seen, tokens), description=f"loss {loss.item():.3f}")
+            bar.update(task, completed=min(seen, tokens))
+            if step % _SHOW_EVERY == 0:
+                bar.update(task, description=f"loss {loss.item():.3f}")
             if seen >= tokens:
                 return
 
@@ -172,8 +245,7 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     model.train(False)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    save_model(model, tokenizer, partial)
     if out.exists():
         shutil.rmtree(out)
     partial.rename(out)
