@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from activeselect.data.prompts import batches_by_tokens
 from activeselect.files import explained
 from activeselect.scoring import ranks
-from activeselect.scoring.scorer import Scores, joined
+from activeselect.scoring.scores import Scores, joined
 
 IntArray = NDArray[np.int64]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,86 +26,15 @@ from activeselect.scoring.forward import (
 from activeselect.scoring.generate import CHECK_EVERY, generate, longest_completion, stream_keys
 from activeselect.scoring.gradients import project_gradients
 from activeselect.scoring.guards import count_answers
+from activeselect.scoring.scores import Scores
 from activeselect.scoring.signals import ONE_PASS
+from activeselect.scoring.tokens import before_stop, end_tokens_of, pad_token_of, start_token_of
 
 #: Tokens of a chunk's first completion that are compared with a fresh pass of the model.
 _COMPARED = 64
 _SHORT = (torch.bfloat16, torch.float16)
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one scoring pass measured (B examples, S samples); None = not measured.
-
-    ``nll_sum`` in nats over ``tokens`` target tokens, the end token included. ``columns`` holds
-    the other measured signals by name, float64 ``[B]`` each; ``tally`` counts what says whether the
-    sampled answers can be trusted (:func:`activeselect.scoring.guards.sampling_quality`).
-    """
-
-    index: IntArray
-    correct: NDArray[np.bool_] | None = None
-    nll_sum: FloatArray | None = None
-    tokens: IntArray | None = None
-    columns: dict[str, FloatArray] = field(default_factory=dict)
-    completions: tuple[tuple[str, ...], ...] | None = None
-    tokens_generated: int = 0
-    truncated: int = 0
-    seconds: float = 0.0
-    tally: dict[str, float] = field(default_factory=dict)
-
-    def take(self, rows: IntArray) -> Scores:
-        """These rows, in this order; what is counted over all of them stays."""
-        return replace(
-            self,
-            index=self.index[rows],
-            correct=None if self.correct is None else self.correct[rows],
-            nll_sum=None if self.nll_sum is None else self.nll_sum[rows],
-            tokens=None if self.tokens is None else self.tokens[rows],
-            columns={name: values[rows] for name, values in self.columns.items()},
-            completions=self.completions and tuple(self.completions[row] for row in rows),
-        )
-
-    def to_plain(self) -> dict[str, Any]:
-        """JSON-ready; floats survive to the bit."""
-        plain = {**vars(self), "columns": {n: v.tolist() for n, v in self.columns.items()}}
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in plain.items()}
-
-    @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Scores:
-        columns = {n: np.array(values, np.float64) for n, values in plain["columns"].items()}
-        kinds: dict[str, Any] = {
-            "index": np.int64, "correct": np.bool_, "nll_sum": np.float64, "tokens": np.int64
-        }  # fmt: skip
-        arrays = {n: None if plain[n] is None else np.array(plain[n], k) for n, k in kinds.items()}
-        texts = plain["completions"]
-        completions = None if texts is None else tuple(tuple(row) for row in texts)
-        return cls(**{**plain, **arrays, "columns": columns, "completions": completions})
-
-
-def joined(parts: Sequence[Scores]) -> Scores:
-    """Several passes that measured the same things, as one."""
-
-    def column(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        return np.concatenate(values) if values and values[0] is not None else None
-
-    names = parts[0].columns if parts else ()
-    texts = [row for part in parts for row in part.completions or ()]
-    counted = sorted({name for part in parts for name in part.tally})
-    return Scores(
-        np.empty(0, np.int64) if not parts else column("index"),
-        column("correct"),
-        column("nll_sum"),
-        column("tokens"),
-        {name: np.concatenate([part.columns[name] for part in parts]) for name in names},
-        tuple(texts) if parts and parts[0].completions is not None else None,
-        sum(part.tokens_generated for part in parts),
-        sum(part.truncated for part in parts),
-        sum(part.seconds for part in parts),
-        {name: sum(part.tally.get(name, 0) for part in parts) for name in counted},
-    )
 
 
 @contextmanager
@@ -250,7 +178,7 @@ class LiveScorer:
             top_p=self.config.top_p,
             max_new_tokens=self.config.max_new_tokens,
             keys=stream_keys(index, samples, seed=self.seed, round=round),
-            end_tokens=sorted(self._end_tokens(model, items)),
+            end_tokens=sorted(end_tokens_of(model, self.tokenizer, items)),
             pad_token=pad_token_of(self.tokenizer),
             batch_tokens=self.config.batch_tokens,
             stopped=self._stopped if self.stop else None,
@@ -302,7 +230,7 @@ class LiveScorer:
         nll = columns.pop("nll", None)
         tokens = np.array([len(item.ids) - item.start for item in items], dtype=np.int64)
         if "alone" in what and nll is not None:
-            traces = without_question(items, self._start_token())
+            traces = without_question(items, start_token_of(self.tokenizer))
             # the same tokens in numerator and denominator: the ratio of sums is that of means
             columns["ifd"] = nll / self._statistics(model, traces, frozenset({"nll"}))["nll"]
         return nll, (None if nll is None else tokens), columns
@@ -361,30 +289,3 @@ class LiveScorer:
                 "`reference` to a model folder."
             )
         return self._load_reference().eval()
-
-    def _start_token(self) -> int:
-        begin = self.tokenizer.bos_token_id
-        return int(self.tokenizer.eos_token_id if begin is None else begin)
-
-    def _end_tokens(self, model: Any, items: Sequence[Encoded]) -> set[int]:
-        """What ends a completion: the model's, the tokenizer's, and the targets' own end."""
-        configured = getattr(model.generation_config, "eos_token_id", None)
-        ends = configured if isinstance(configured, list) else [configured]
-        ends = [*ends, self.tokenizer.eos_token_id, *(item.ids[-1] for item in items)]
-        return {int(end) for end in ends if end is not None}
-
-
-def before_stop(text: str, stop: Sequence[str]) -> str:
-    """The text up to the first of the stop texts.
-
-    Example:
-        >>> before_stop("It is 7.\\nDone. And", ["And", "\\nDone."])
-        'It is 7.'
-    """
-    return text[: min((text.index(end) for end in stop if end in text), default=len(text))]
-
-
-def pad_token_of(tokenizer: Any) -> int:
-    """The pad token, or the end token where the tokenizer has none (padding is masked anyway)."""
-    pad = tokenizer.pad_token_id
-    return int(tokenizer.eos_token_id if pad is None else pad)

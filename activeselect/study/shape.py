@@ -143,7 +143,8 @@ def _timed(
 
     from activeselect.data.answers import get_checker
     from activeselect.data.prompts import collate
-    from activeselect.scoring.scorer import LiveScorer, pad_token_of
+    from activeselect.scoring.scorer import LiveScorer
+    from activeselect.scoring.tokens import pad_token_of
     from activeselect.training.adapt import adapt
     from activeselect.training.module import load_model
 

@@ -18,7 +18,8 @@ from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.metric import PreMemorizationAccuracy
 from activeselect.scoring.passes import Parts, score_in_chunks, weights_hash
 from activeselect.scoring.ranks import once, rank, together, world_size
-from activeselect.scoring.scorer import LiveScorer, Scores, joined
+from activeselect.scoring.scorer import LiveScorer
+from activeselect.scoring.scores import Scores, joined
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.history import Cost, History
 from activeselect.training.module import load_model

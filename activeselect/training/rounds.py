@@ -18,9 +18,9 @@ from activeselect.data.templates import with_examples
 from activeselect.errors import StrategyError
 from activeselect.scoring.passes import Parts
 from activeselect.scoring.ranks import once
-from activeselect.scoring.scorer import pad_token_of
 from activeselect.scoring.signals import PER_ROUND, measurements
 from activeselect.scoring.store import ScoreStore
+from activeselect.scoring.tokens import pad_token_of
 from activeselect.selection.registry import StrategySpec, create
 from activeselect.selection.sampler import ActiveSampler
 from activeselect.selection.strategy import Selection, Strategy

@@ -20,7 +20,8 @@ from activeselect.scoring import scorer as scorer_module
 from activeselect.scoring.forward import token_log_probs
 from activeselect.scoring.generate import generate
 from activeselect.scoring.guards import count_answers, sampling_quality, sampling_reliability
-from activeselect.scoring.scorer import LiveScorer, Scores, joined
+from activeselect.scoring.scorer import LiveScorer
+from activeselect.scoring.scores import Scores, joined
 
 CONFIG = ScoringConfig(samples=3, max_new_tokens=12, batch_tokens=400)
 

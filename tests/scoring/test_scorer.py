@@ -16,8 +16,9 @@ from activeselect.data.answers import AnswerChecker, get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, encode
 from activeselect.errors import StrategyError
-from activeselect.scoring.scorer import LiveScorer, before_stop, evaluating, pad_token_of
+from activeselect.scoring.scorer import LiveScorer, evaluating
 from activeselect.scoring.signals import measurements
+from activeselect.scoring.tokens import before_stop, end_tokens_of, pad_token_of
 
 CONFIG = ScoringConfig(samples=3, max_new_tokens=8, batch_tokens=300, keep_completions=2)
 BOTH = frozenset({"samples", "nll"})
@@ -241,16 +242,15 @@ def test_scoring_leaves_weights_gradients_and_random_state_alone(
 
 def test_all_configured_end_tokens_end(tiny_model: Path, tokenizer: Any) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    scorer = LiveScorer(tokenizer, Recorder(), CONFIG)
     end = tokenizer.eos_token_id
     model.generation_config.eos_token_id = [7, 9]
-    assert scorer._end_tokens(model, []) == {7, 9, end}
+    assert end_tokens_of(model, tokenizer, []) == {7, 9, end}
     other = Encoded(0, np.array([5, 6, 3], np.int32), 1)  # a chat's end of message
-    assert scorer._end_tokens(model, [other]) == {7, 9, end, 3}
+    assert end_tokens_of(model, tokenizer, [other]) == {7, 9, end, 3}
     model.generation_config.eos_token_id = None
-    assert scorer._end_tokens(model, []) == {end}
+    assert end_tokens_of(model, tokenizer, []) == {end}
     model.generation_config = None
-    assert scorer._end_tokens(model, []) == {end}
+    assert end_tokens_of(model, tokenizer, []) == {end}
 
 
 def test_stop_texts_end_completions_and_change_nothing_before_them(

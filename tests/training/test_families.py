@@ -27,7 +27,8 @@ from activeselect.data.answers import get_checker
 from activeselect.data.prompts import Encoded, encode
 from activeselect.data.sources import load_pool
 from activeselect.errors import ModelError
-from activeselect.scoring.scorer import LiveScorer, pad_token_of
+from activeselect.scoring.scorer import LiveScorer
+from activeselect.scoring.tokens import pad_token_of
 from activeselect.training.module import load_model, save_model
 from activeselect.training.run import ActiveRun
 
