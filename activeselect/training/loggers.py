@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,11 +29,13 @@ def _wandb(folder: Path, version: str) -> Any:
 
 
 def _mlflow(folder: Path, version: str) -> Any:
-    # MLFLOW_TRACKING_URI decides where to, as in any program with MLflow; else the run folder
+    # MLFLOW_TRACKING_URI decides where to, as in any program with MLflow; else a database in the
+    # run folder (MLflow has given up its store of plain files)
+    here = f"sqlite:///{(folder / 'mlflow.db').resolve()}"
     return MLFlowLogger(
         experiment_name=PROJECT,
         run_name=f"{folder.name}-{version}",
-        save_dir=str(folder / "mlruns"),
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", here),
     )
 
 
