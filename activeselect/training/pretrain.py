@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from activeselect.data.skills.vocabulary import EOS, PAD, UNK, vocabulary
 from activeselect.errors import ModelError, did_you_mean
-from activeselect.files import explained
+from activeselect.files import explained, make_folder
 from activeselect.training.module import save_model
 from activeselect.training.pretrain_texts import EOS_ID, PAD_ID, texts
 
@@ -163,6 +163,8 @@ def build_base(
     out = Path(out)
     if out.exists() and not (out / "config.json").is_file():
         raise ModelError(f"{out} exists and holds no model; name a new folder or remove it.")
+    with explained(out):  # before minutes of work, not after
+        make_folder(out.parent)
     model = build_model(size, seed)
     torch.nn.Module.to(model, _device(device, size))  # its own `to` has lost its types
     threads = torch.get_num_threads()

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from activeselect.data.pool import Problem
 from activeselect.data.skills import base_path, build_preset, vocabulary
 from activeselect.data.skills.mixture import draw_text
-from activeselect.errors import ModelError
+from activeselect.errors import ModelError, StoreError
 from activeselect.training.pretrain import (
     SIZES,
     build_base,
@@ -105,6 +105,8 @@ def test_a_rebuild_leaves_other_folders_alone(tmp_path: Path) -> None:
         build_base(tmp_path, tokens=100, progress=False)
     with pytest.raises(ModelError, match="tokens must be at least 1, got 0"):
         build_base(tmp_path / "new", tokens=0, progress=False)
+    with pytest.raises(StoreError, match="choose a path whose parents are folders"):
+        build_base(tmp_path / "notes.txt" / "base", progress=False)  # at once, untrained
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
