@@ -27,13 +27,14 @@ from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
 from activeselect.training.adapt import adapt, check, weight_type
+from activeselect.training.callbacks import Progress
 from activeselect.training.fingerprint import model_fingerprint
 from activeselect.training.folder import RunFolder, RunState
 from activeselect.training.history import Forecaster
 from activeselect.training.launch import connected
 from activeselect.training.loggers import checked_loggers
 from activeselect.training.module import load_model
-from activeselect.training.stage import Progress, Stage
+from activeselect.training.stage import Stage
 
 IntArray = NDArray[np.int64]
 

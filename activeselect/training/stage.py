@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
-from activeselect.files import explained, replacing, sync
+from activeselect.files import replacing
 from activeselect.scoring.passes import Parts
 from activeselect.scoring.ranks import once, rank, world_size
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.adapt import merged
+from activeselect.training.callbacks import FitCheckpoint, Progress, Report
 from activeselect.training.folder import RunFolder, RunState, readable
 from activeselect.training.history import Cost, History
 from activeselect.training.launch import strategy_of
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from activeselect.training.run import ActiveRun
 
 IntArray = NDArray[np.int64]
-
-#: Told how far a run is: (examples trained so far, examples in all, what is being done).
-Progress = Callable[[int, int, str], None]
 
 
 class Stage:
@@ -147,10 +145,10 @@ class Stage:
         made = make_loggers(loggers, self.folder.path, self.folder.log_version(self.number))
         callbacks: list[Any] = [
             self.active,
-            _Checkpoint(checkpoint, self.config.checkpoint_every_steps, self.active),
+            FitCheckpoint(checkpoint, self.config.checkpoint_every_steps, self.active),
         ]
         if progress is not None:
-            callbacks.append(_Report(progress, self.active, self.run_.total))
+            callbacks.append(Report(progress, self.active, self.run_.total))
         with _quiet(), readable(checkpoint):
             trainer = lightning.Trainer(
                 accelerator=self.config.accelerator,
@@ -246,50 +244,6 @@ class Stage:
         taken[self.train] = True
         chosen = self.active.acquire(self.model, np.flatnonzero(~taken), budget)
         return np.sort(np.concatenate([self.train, chosen]))
-
-
-class _Checkpoint(lightning.Callback):
-    """Saves the fit, the newest state only, by rename.
-
-    Saved is after an epoch's last batch, before the round is scored, so that a stop during scoring
-    costs no training; and after every ``every`` optimizer steps.
-    """
-
-    def __init__(self, path: Path, every: int | None, active: ActiveSelection) -> None:
-        self.path, self.every, self.active = path, every, active
-        self._step = 0
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._step = trainer.global_step
-
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        # within a step, between two parts of its batch, there are gradients that nobody saves
-        stepped = trainer.global_step > self._step
-        due = self.every is not None and stepped and trainer.global_step % self.every == 0
-        self._step = trainer.global_step
-        if trainer.is_last_batch or due:
-            temporary = self.path.with_suffix(".tmp")
-            with explained(self.path):
-                trainer.save_checkpoint(temporary)
-                if trainer.is_global_zero:
-                    sync(temporary)
-                    temporary.replace(self.path)
-                    sync(self.path.parent)
-            self.active.recorder.parts.clear()
-
-    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        # else Lightning takes an epoch whose batches are done for one that has ended, hooks and all
-        checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
-
-
-class _Report(lightning.Callback):
-    """Tells how many examples the run has trained."""
-
-    def __init__(self, progress: Progress, active: ActiveSelection, total: int) -> None:
-        self.progress, self.active, self.total = progress, active, total
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        self.progress(self.active.cost.samples_seen, self.total, "training")
 
 
 @contextmanager
