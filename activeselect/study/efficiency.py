@@ -6,7 +6,6 @@ Reasons and the measured coverage of the intervals: ``docs/statistics.md``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +24,6 @@ from activeselect.study.resampling import (
     draw,
     interval,
     means,
-    simultaneous_level,
 )
 from activeselect.study.verdicts import efficiency_verdict, share_verdict, whole_curve_verdict
 
@@ -89,7 +87,7 @@ def analyse(
     others = [name for name in curves.strategies if name != baseline]
     pairs = {name: Pair(curves, name, baseline, drawn, level) for name in others}
     family = [name for name in others if name != oracle]
-    joint = _joint_level([pairs[name] for name in family], level)
+    joint = 1 - (1 - level) / max(1, len(family))  # Bonferroni
     efficiency: list[Row] = []
     targets: list[Row] = []
     gain: list[Row] = []
@@ -109,11 +107,6 @@ def analyse(
         # where the oracle itself gains nothing, that is one sentence and not one per strategy
         verdicts += dict.fromkeys(share_verdict(row, oracle) for row in share)
     return Analysis(efficiency, targets, gain, share, verdicts)
-
-
-def _joint_level(pairs: Sequence[Pair], level: float) -> float:
-    draws = [pair.both(overall_log_ratio)[1] for pair in pairs]
-    return simultaneous_level([values for values in draws if values is not None], level)
 
 
 def _efficiency_rows(pair: Pair) -> list[Row]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from activeselect.study.curve_set import CurveSet
 from activeselect.study.curves import FloatArray, monotone
@@ -128,39 +127,6 @@ def interval(draws: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
     low = ordered[int(np.floor(tail * last))]
     high = ordered[int(np.ceil((1 - tail) * last))]
     return np.asarray(low), np.asarray(high)
-
-
-def simultaneous_level(draws: Sequence[FloatArray], level: float) -> float:
-    """The level of each interval at which all of them hold together with ``level``.
-
-    Every resampled study is wrong about a comparison to the degree that its draw lies in the
-    tail; the level is set by the worst comparison of each. All comparisons get the same chance
-    to be wrong, and correlated ones cost less than Bonferroni's ``(1 - level) / m`` each.
-
-    Args:
-        draws: resampled values of each comparison, ``[D]`` each, drawn jointly.
-        level: wanted for all together.
-
-    Returns:
-        A level between ``level`` (one comparison) and about ``1 - (1 - level) / m``.
-
-    Source:
-        Balanced simultaneous confidence sets: Beran, JASA 83 (1988); the minP form of Westfall
-        and Young, Resampling-Based Multiple Testing (1993).
-
-    Example:
-        >>> x, y = np.random.default_rng(0).standard_normal((2, 100_000))
-        >>> round(simultaneous_level([x], 0.95), 3), round(simultaneous_level([x, y], 0.95), 3)
-        (0.95, 0.975)
-    """
-    if len(draws) < 2:
-        return level
-    tails = []
-    for values in draws:
-        up = stats.rankdata(values, method="average") / (len(values) + 1)
-        tails.append(2 * np.minimum(up, 1 - up))
-    worst = np.min(tails, axis=0)  # [D]
-    return 1 - float(np.quantile(worst, 1 - level))
 
 
 def means(curves: CurveSet) -> Mapping[str, FloatArray]:

@@ -13,7 +13,6 @@ from activeselect.study.bill import axes_of, bills
 from activeselect.study.curve_set import CurveSet
 from activeselect.study.curves import log_ratio, mean_gain, overall_log_ratio
 from activeselect.study.efficiency import analyse
-from activeselect.study.resampling import simultaneous_level
 
 BUDGETS = np.array([150.0, 300.0, 600.0, 1200.0])
 COST = {
@@ -111,16 +110,6 @@ def test_costs_must_be_positive_and_complete() -> None:
         CurveSet(BUDGETS, correct, spent={"random": np.ones((2, 4))})
     with pytest.raises(ValueError, match="positive"):
         CurveSet(BUDGETS, correct, spent={"random": np.zeros((6, 4))})
-
-
-def test_together_lies_between_one_comparison_and_bonferroni() -> None:
-    rng = np.random.default_rng(1)
-    draws = list(rng.standard_normal((5, 40_000)))
-    assert simultaneous_level(draws, 0.95) == pytest.approx(0.95 ** (1 / 5), abs=2e-3)
-    same = [draws[0]] * 5
-    assert simultaneous_level(same, 0.95) == pytest.approx(0.95, abs=1e-3)
-    infinite = [np.where(draws[0] > 1, np.inf, draws[0]), draws[1]]
-    assert 0.95 < simultaneous_level(infinite, 0.95) < 0.98
 
 
 def test_many_strategies_widen_the_joint_interval_and_decide_the_words() -> None:
