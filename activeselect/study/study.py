@@ -53,12 +53,16 @@ class Study:
 
         Raises:
             StoreError: if ``out`` holds a study whose finished cells have other settings.
+            ModelError: if there is no such model; said once, before the first cell.
             StudyError: if cells failed (the others are run and kept).
         """
         from activeselect.training.loggers import checked_loggers
+        from activeselect.training.module import load_tokenizer
 
         console = console or Console(quiet=True)
         loggers = checked_loggers(loggers)
+        if not all(finished(cell, out) for cell in self.cells):
+            load_tokenizer(self.config.model)
         self._claim(out)
         errors = run_cells(
             self.cells,

@@ -15,7 +15,7 @@ from activeselect.config import (
     ScoringConfig,
     StudyConfig,
 )
-from activeselect.errors import StoreError, StudyError
+from activeselect.errors import ModelError, StoreError, StudyError
 from activeselect.study.study import Study
 
 
@@ -132,3 +132,10 @@ def test_a_broken_strategy_does_not_take_the_others_down(tiny_model: Path, tmp_p
     results = json.loads((out / "results.json").read_text())
     assert {row["strategy"] for row in results["curves"]} == {"random"}
     assert "out of ideas" in next(out.glob("cells/*/broken/*/error.txt")).read_text()
+
+
+def test_a_missing_model_is_said_once_before_anything_runs(tmp_path: Path) -> None:
+    config = StudyConfig(model="models/absent", recipe=RecipeConfig(), seeds=(0,))
+    with pytest.raises(ModelError, match="models/absent"):
+        Study(config).run(tmp_path / "study")
+    assert not (tmp_path / "study").exists()
