@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,40 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Callable[..., Path]:
+    """Writes a tiny random model of an architecture, with a tokenizer of bytes, into a folder."""
+
+    def build(folder: Path, architecture: str = "Qwen2Config") -> Path:
+        import torch
+        import transformers
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+        from activeselect.training.module import save_model
+
+        alphabet = ["<end>", "<pad>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+        built = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+        built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        built.decoder = decoders.ByteLevel()
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=built, eos_token="<end>", pad_token="<pad>"
+        )
+        config = getattr(transformers, architecture)(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=2048,
+            eos_token_id=0,
+            pad_token_id=1,
+            bos_token_id=None,
+        )
+        torch.manual_seed(0)
+        save_model(transformers.AutoModelForCausalLM.from_config(config), tokenizer, folder)
+        return folder
+
+    return build

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import transformers
 import yaml
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from activeselect.cli import run
-from activeselect.training.module import save_model
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 #: What the name of a model says about its architecture.
 ARCHITECTURES = {"qwen": "Qwen2Config", "llama": "LlamaConfig"}
-SMALL = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 2048,
-}
 
 
 def trained_by_command() -> list[Path]:
@@ -35,24 +24,6 @@ def trained_by_command() -> list[Path]:
         for file in sorted(CONFIGS.glob("*.yaml"))
         if file.read_text().split()[2] == "train" and file.stem != "quickstart"
     ]
-
-
-def stand_in(name: str, folder: Path) -> Path:
-    """The same architecture, tiny and random, with a tokenizer of bytes."""
-    kind = next((k for word, k in ARCHITECTURES.items() if word in name.lower()), "LlamaConfig")
-    alphabet = ["<end>", "<pad>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    built = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    built.decoder = decoders.ByteLevel()
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=built, eos_token="<end>", pad_token="<pad>"
-    )
-    config = getattr(transformers, kind)(
-        vocab_size=len(tokenizer), eos_token_id=0, pad_token_id=1, bos_token_id=None, **SMALL
-    )
-    torch.manual_seed(0)
-    save_model(transformers.AutoModelForCausalLM.from_config(config), tokenizer, folder)
-    return folder
 
 
 def rows_for(source: str, data: dict[str, Any]) -> list[dict[str, str]]:
@@ -80,12 +51,17 @@ def rows_for(source: str, data: dict[str, Any]) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("file", trained_by_command(), ids=lambda file: file.stem)
 def test_the_config_takes_two_steps(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path,
+    small_model: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = yaml.safe_load(file.read_text())
     if config["recipe"].get("lora"):
         pytest.importorskip("peft", reason="adapters need the extra activeselect[peft]")
-    model = stand_in(config.get("model", "llama"), tmp_path / "model")
+    name = config.get("model", "llama").lower()
+    kind = next(kind for word, kind in ARCHITECTURES.items() if word in name)
+    model = small_model(tmp_path / "model", kind)
     source, data = config["data"]["source"], tmp_path / "data"
     data.mkdir()
     for split in ("train", "test"):

@@ -6,15 +6,12 @@ import json
 import re
 import shlex
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from activeselect.cli import run
-from activeselect.training.module import save_model
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 PAGES = ("own-data", "one-gpu", "offline")
@@ -35,32 +32,10 @@ def commands(page: str) -> list[str]:
     return [line for line in lines if line.startswith("activeselect")]
 
 
-def small_model(folder: Path) -> None:
-    alphabet = ["<end>", "<pad>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    built = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
-    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    built.decoder = decoders.ByteLevel()
-    tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=built, eos_token="<end>", pad_token="<pad>"
-    )
-    config = transformers.Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        eos_token_id=0,
-        pad_token_id=1,
-        bos_token_id=None,
-    )
-    torch.manual_seed(0)
-    save_model(transformers.Qwen2ForCausalLM(config), tokenizer, folder)
-
-
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(
+    small_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The files that the pages speak of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
