@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from activeselect.config import DataConfig, RecipeConfig, RunConfig, StudyConfig
+from activeselect.config import BUILT_IN_MODEL, DataConfig, RecipeConfig, RunConfig, StudyConfig
 from activeselect.data.skills import get_preset, tuning
 from activeselect.errors import ConfigError
 from activeselect.selection.registry import create
@@ -77,7 +77,7 @@ def _cell_config(
         data=data,
         strategy=_resolved_strategy(config, data, spec),
         rounds=config.rounds,
-        recipe=config.recipe or _recipe(data),
+        recipe=config.recipe or _recipe(config, data),
         scoring=config.scoring,
         prompt=config.prompt,
         seed=seed,
@@ -87,11 +87,16 @@ def _cell_config(
     )
 
 
-def _recipe(data: DataConfig) -> RecipeConfig:
+def _recipe(config: StudyConfig, data: DataConfig) -> RecipeConfig:
     if data.preset is None:
         raise ConfigError(
             "recipe: expected learning_rate, epochs and batch_size, tuned for the baseline on this "
             "data; received nothing. (Only the built-in presets bring a tuned recipe.)"
+        )
+    if config.model != BUILT_IN_MODEL:
+        raise ConfigError(
+            "recipe: expected one for this model; received nothing, and the preset's own was tuned "
+            f"for {BUILT_IN_MODEL}. Find it with `activeselect benchmark recipe --model`."
         )
     return replace(RecipeConfig(), **tuning(data.preset)["recipe"]["chosen"])
 

@@ -140,3 +140,8 @@ def test_targets_grow_and_add_up(preset: str) -> None:
 def test_an_unmeasured_group_is_refused() -> None:
     with pytest.raises(ConfigError, match="no learning curves for b"):
         oracle_targets({"a": {"examples": [0], "accuracy": [1]}}, {"a": 1}, {"b": 1}, (1, 2))
+
+
+def test_what_was_tuned_for_the_built_in_model_is_not_used_for_another() -> None:
+    with pytest.raises(ConfigError, match="recipe: expected one for this model"):
+        plan(StudyConfig(model="models/other"))
