@@ -187,16 +187,10 @@ def without_progress_bars() -> Iterator[None]:
         logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def save_model(
-    model: Any, tokenizer: Any, where: Path, state: dict[str, Any] | None = None
-) -> None:
-    """Write model (or adapters alone) and tokenizer as ``save_pretrained`` does.
-
-    Args:
-        state: the weights, where the model itself holds only a part of them.
-    """
+def save_model(model: Any, tokenizer: Any, where: Path) -> None:
+    """Write model (or adapters alone) and tokenizer as ``save_pretrained`` does."""
     with without_progress_bars():
-        model.save_pretrained(where, **({} if state is None else {"state_dict": state}))
+        model.save_pretrained(where)
         tokenizer.save_pretrained(where)
 
 
