@@ -30,12 +30,13 @@ class SamplingPolicy(Protocol):
         """Further samples wanted now in the last round of ``counts``, int ``[N]``; 0 = enough.
 
         Args:
-            counts: rounds so far, the current one last, its NLLs measured.
+            counts: rounds so far, the current one last, its NLLs measured. An example whose NLL is
+                NaN there is not asked for.
         """
         ...
 
     def premem(self, counts: Counts) -> FloatArray:
-        """Pre-memorization accuracy after the last round, ``[N]``."""
+        """Pre-memorization accuracy at each example's last measured round, ``[N]``; NaN if none."""
         ...
 
 
@@ -48,11 +49,11 @@ class Exact:
     tau: float
 
     def ask(self, counts: Counts) -> IntArray:
-        missing: IntArray = self.samples - counts.sampled[-1]
-        return missing
+        return np.where(counts.measured[-1], self.samples - counts.sampled[-1], 0)
 
     def premem(self, counts: Counts) -> FloatArray:
-        premem: FloatArray = np.minimum(_best_masked(counts, self.tau), counts.accuracy[-1])
+        last = counts.latest(counts.accuracy)
+        premem: FloatArray = np.minimum(_best_masked(counts, self.tau), last)
         return premem
 
 
@@ -80,8 +81,9 @@ class SkipMemorized:
 
     def premem(self, counts: Counts) -> FloatArray:
         best = _best_masked(counts, self.tau)
-        opened = counts.mean_nll[-1] >= self.tau
-        return np.where(opened, np.minimum(best, counts.accuracy[-1]), best)
+        last, nll = counts.latest(counts.accuracy), counts.latest(counts.mean_nll)
+        premem = np.where(nll >= self.tau, np.minimum(best, last), best)
+        return np.where(np.isnan(nll), np.nan, premem)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Adaptive:
         samples: at most per example and round.
         tau: memorization threshold, nats per token.
         rounds: planned.
-        share: of the exact protocol's ``samples * rounds * N``, at most.
+        share: at most, of what the exact protocol takes: ``samples`` of every measured example,
+            with as many in each round to come as in the current one.
         threshold: of the strategy's decision, an accuracy; None = the order matters.
         resolution: premem as this many samples per round would show it; None = ``samples``.
         walk: standard deviation of the log-odds' walk from round to round.
@@ -142,16 +145,20 @@ class Adaptive:
 
     def allowance(self, counts: Counts) -> int:
         """Samples that the current round may take in all."""
-        rounds, size = counts.right.shape
-        budget = self.share * self.samples * self.rounds * size - counts.sampled[:-1].sum()
-        opened = (counts.mean_nll >= self.tau).sum(axis=1)
-        stay = min(1.0, opened[-1] / max(opened[-2], 1)) if rounds > 1 else FIRST_STAY
-        to_come = sum(stay**k for k in range(max(self.rounds - rounds, 0) + 1))
-        return int(budget / to_come)
+        measured, opened = counts.measured, counts.mean_nll >= self.tau
+        to_come = max(self.rounds - len(measured), 0)
+        exact = self.samples * (measured.sum() + to_come * measured[-1].sum())
+        budget = self.share * exact - counts.sampled[:-1].sum()
+        stay = FIRST_STAY
+        if len(measured) > 1 and (both := measured[-1] & measured[-2]).any():
+            stay = min(1.0, opened[-1][both].sum() / max(opened[-2][both].sum(), 1))
+        return int(budget / sum(stay**k for k in range(to_come + 1)))
 
     def premem(self, counts: Counts) -> FloatArray:
         best, belief = best_open(counts, self.tau, self.resolution or self.samples, walk=self.walk)
-        return np.where(counts.mean_nll[-1] >= self.tau, belief @ ACCURACY, best)
+        nll = counts.latest(counts.mean_nll)
+        premem = np.where(nll >= self.tau, belief @ ACCURACY, best)
+        return np.where(np.isnan(nll), np.nan, premem)
 
     def _matters(self, belief: FloatArray) -> FloatArray:
         """What matters about each accuracy of the grid: its rank, or its side, ``[G]``."""

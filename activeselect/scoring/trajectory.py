@@ -5,6 +5,9 @@ length, where known) and move from round to round by a drift, again such a line,
 Samples are binomial. Beliefs are distributions on a grid of log-odds, so the posterior of the
 accuracy, and of the *maximum over noisy rounds* that pre-memorization accuracy is made of, are sums
 and not approximations: the maximum has none of the upward bias of a maximum over sampled shares.
+
+A round in which an example was not measured does not exist for it: the first measured one is its
+first. Only the lines are shared between examples.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from scipy.stats import binom
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 LOG_ODDS: FloatArray = np.linspace(-6.0, 6.0, 25)
 ACCURACY: FloatArray = expit(LOG_ODDS)
@@ -35,11 +39,13 @@ class Counts:
     Attributes:
         right: completions with the right answer, int ``[R, N]``.
         sampled: completions sampled, int ``[R, N]``.
-        mean_nll: of the reference trace, nats per token, ``[R, N]``; finite.
+        mean_nll: of the reference trace, nats per token, ``[R, N]``; NaN where the example was not
+            measured in that round (then it must not be sampled either).
         tokens: of the reference trace, ``[N]``; None where unknown.
 
     Raises:
-        ValueError: if the shapes differ, a count is impossible or an NLL is not finite.
+        ValueError: if the shapes differ, a count is impossible, an NLL is infinite, or an example
+            was sampled without its NLL.
     """
 
     right: IntArray
@@ -55,8 +61,22 @@ class Counts:
             )
         if np.any((self.right < 0) | (self.right > self.sampled)):
             raise ValueError("expected 0 <= right <= sampled; received counts outside")
-        if not np.all(np.isfinite(self.mean_nll)):
-            raise ValueError("mean_nll must be finite; measure it for every example of the round")
+        if np.any(np.isinf(self.mean_nll)):
+            raise ValueError("mean_nll must be finite, or NaN where not measured; received inf")
+        if np.any(self.sampled[np.isnan(self.mean_nll)] > 0):
+            raise ValueError("expected the mean_nll of every sampled example; received NaN")
+
+    @property
+    def measured(self) -> BoolArray:
+        """Where the NLL is known, ``[R, N]``."""
+        return ~np.isnan(self.mean_nll)
+
+    def latest(self, values: FloatArray) -> FloatArray:
+        """Of ``values`` ``[R, N]`` the one of each example's last measured round; NaN if none."""
+        last = np.full(values.shape[1], np.nan)
+        for known, row in zip(self.measured, values, strict=True):
+            last[known] = row[known]
+        return last
 
     @property
     def accuracy(self) -> FloatArray:
@@ -95,18 +115,31 @@ def advance(
         belief ``[N, G]``, shift of the log-odds ``[N]``, likelihood ``[N, G]``.
     """
     right, sampled = counts.right[round], counts.sampled[round]
+    first, later = newcomers(counts, round)
     x = _covariates(counts, round)
-    if belief is None:
-        shift = _line(x, np.zeros(len(right)), np.full(len(right), SPREAD**2), right, sampled)
-        expected = _normal(LOG_ODDS[None, :] - shift[:, None], SPREAD)
-    else:
-        mean = belief @ LOG_ODDS
-        variance = belief @ LOG_ODDS**2 - mean**2 + walk**2
-        shift = _line(x, mean, variance, right, sampled)
-        expected = move(belief, shift, walk)
+    shift = np.zeros(len(right))
+    start = _normal(LOG_ODDS[None, :], SPREAD)
+    expected = np.repeat(start, len(right), axis=0) if belief is None else belief.copy()
+    if first.any():
+        at, level = np.flatnonzero(first), x[first, :-1]  # no earlier NLL to compare with
+        prior = np.full(len(at), SPREAD**2)
+        shift[at] = _line(level, np.zeros(len(at)), prior, right[at], sampled[at])
+        expected[at] = _normal(LOG_ODDS[None, :] - shift[at, None], SPREAD)
+    if later.any():
+        at, moved = np.flatnonzero(later), expected[later]
+        mean = moved @ LOG_ODDS
+        variance = moved @ LOG_ODDS**2 - mean**2 + walk**2
+        shift[at] = _line(x[at], mean, variance, right[at], sampled[at])
+        expected[at] = move(moved, shift[at], walk)
     likelihood = _likelihood(right, sampled)
     posterior = expected * likelihood
     return posterior / posterior.sum(axis=1, keepdims=True), shift, likelihood
+
+
+def newcomers(counts: Counts, round: int) -> tuple[BoolArray, BoolArray]:
+    """Examples measured in ``round`` for the first time, and those measured again, ``[N]`` each."""
+    now, seen = counts.measured[round], counts.measured[:round].any(axis=0)
+    return now & ~seen, now & seen
 
 
 def move(belief: FloatArray, shift: FloatArray, walk: float) -> FloatArray:
@@ -147,30 +180,31 @@ def best_open(
     """
     levels = binom.cdf(np.arange(samples + 1)[:, None], samples, ACCURACY[None, :])
     belief: FloatArray | None = None
-    best: FloatArray | None = None
+    best = np.zeros((counts.right.shape[1], samples + 1, len(ACCURACY)))
     for round in range(len(counts.right)):
         belief, shift, likelihood = advance(belief, counts, round, walk)
-        if best is None:
-            best = np.repeat(belief[:, None, :], samples + 1, axis=1)
-        else:
-            best = move(best, shift, walk) * likelihood[:, None, :]
-            best /= best[:, -1].sum(axis=1)[:, None, None]
-        opened = counts.mean_nll[round] >= tau
-        best[opened] *= levels
+        first, later = newcomers(counts, round)
+        best[first] = belief[first, None, :]
+        moved = move(best[later], shift[later], walk) * likelihood[later, None, :]
+        best[later] = moved / moved[:, -1].sum(axis=1)[:, None, None]
+        best[counts.mean_nll[round] >= tau] *= levels
     assert belief is not None
-    assert best is not None
     ever = (counts.mean_nll >= tau).any(axis=0)
     expected = (1 - best[:, :-1].sum(axis=2)).sum(axis=1) / samples
     return np.where(ever, expected, 0.0), belief
 
 
 def _covariates(counts: Counts, round: int) -> FloatArray:
-    nll = np.log(np.maximum(counts.mean_nll[: round + 1], _LOWEST_NLL))
-    columns = [np.ones(nll.shape[1]), nll[-1] - np.log(0.3)]  # centred where traces start out
+    """One row per example; the last column, the NLL's change, is 0 where there is none before."""
+    nll = np.log(np.maximum(counts.mean_nll[round], _LOWEST_NLL))
+    columns = [np.ones(len(nll)), nll - np.log(0.3)]  # centred where traces start out
     if counts.tokens is not None:
         columns.append(np.log(np.maximum(counts.tokens, 1)) - np.log(100))
+    change = np.zeros(len(nll))
     if round:
-        columns.append(nll[-1] - nll[-2])
+        before = counts.before(round)
+        change = nll - np.log(np.maximum(before.latest(before.mean_nll), _LOWEST_NLL))
+    columns.append(np.nan_to_num(change))
     return np.column_stack(columns)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeselect.forecast.replay import sample
+from activeselect.scoring import trajectory
 from activeselect.scoring.budget import (
     Adaptive,
     Exact,
@@ -180,6 +181,64 @@ def test_a_threshold_moves_the_samples_to_it() -> None:
     assert spent[0] < 0.8 < 1.25 < spent[1]
 
 
+def ragged(seed: int, rounds: int = 4) -> tuple[Counts, np.ndarray]:
+    """Examples that came in different rounds (some never), measured in all rounds since."""
+    _, nll, right = world(seed, rounds=rounds)
+    rng = np.random.default_rng(seed)
+    came = rng.integers(0, rounds + 1, nll.shape[1])
+    here = np.arange(rounds)[:, None] >= came
+    sampled = rng.integers(0, SAMPLES + 1, nll.shape) * here
+    got = np.take_along_axis(right, sampled[:, :, None], axis=2)[:, :, 0]
+    return Counts(got, sampled, np.where(here, nll, np.nan), 10.0 + np.arange(nll.shape[1])), came
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_rounds_before_anything_was_measured_change_nothing(seed: int, before: int) -> None:
+    counts, _ = ragged(seed)
+    none = np.zeros((before, counts.right.shape[1]), dtype=np.int64)
+    padded = Counts(
+        np.concatenate([none, counts.right]),
+        np.concatenate([none, counts.sampled]),
+        np.concatenate([none * np.nan, counts.mean_nll]),
+        counts.tokens,
+    )
+    for a, b in zip(policies(5), policies(5 + before), strict=True):
+        np.testing.assert_array_equal(a.premem(counts), b.premem(padded))
+        np.testing.assert_array_equal(a.ask(counts), b.ask(padded))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_an_example_is_what_its_measured_rounds_say_but_for_the_shared_lines(seed: int) -> None:
+    counts, came = ragged(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trajectory, "_line", lambda x, *_: x.sum(axis=1) / 10)
+        for policy in policies(5):
+            premem = policy.premem(counts)
+            assert np.all(np.isnan(premem[came == len(counts.right)]))
+            for i in np.flatnonzero(came < len(counts.right)):
+                one = (slice(came[i], None), slice(i, i + 1))
+                assert counts.tokens is not None
+                alone = Counts(
+                    counts.right[one], counts.sampled[one], counts.mean_nll[one], counts.tokens[[i]]
+                )
+                np.testing.assert_allclose(policy.premem(alone), premem[[i]], atol=1e-12)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_what_is_not_measured_in_a_round_is_neither_asked_for_nor_changed(seed: int) -> None:
+    _, nll, right = world(seed, rounds=4)
+    gone = np.random.default_rng(seed).random(nll.shape) < 0.3
+    for policy in policies(4):
+        counts = sample(policy, right, np.where(gone, np.nan, nll), None)
+        assert not counts.sampled[gone].any()
+        earlier, still = policy.premem(counts.before(3)), gone[-1]
+        np.testing.assert_allclose(policy.premem(counts)[still], earlier[still], atol=1e-12)
+        assert np.all(np.isfinite(policy.premem(counts)[counts.measured.any(axis=0)]))
+
+
 def test_a_systematic_subset_is_fair() -> None:
     nll = np.random.default_rng(0).random(50)
     rng = np.random.default_rng(1)
@@ -197,7 +256,9 @@ def test_impossible_counts_are_refused() -> None:
     one = np.ones((1, 2), dtype=np.int64)
     with pytest.raises(ValueError, match="right <= sampled"):
         Counts(2 * one, one, one * 0.5)
-    with pytest.raises(ValueError, match="finite"):
-        Counts(one, one, one * np.nan)
+    with pytest.raises(ValueError, match="finite, or NaN"):
+        Counts(one, one, one * np.inf)
+    with pytest.raises(ValueError, match="mean_nll of every sampled example"):
+        Counts(one, one, np.array([[0.5, np.nan]]))
     with pytest.raises(ValueError, match="rounds, examples"):
         Counts(one, one[0], one * 0.5)
