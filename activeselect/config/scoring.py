@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from activeselect.config.check import require
+from activeselect.errors import ConfigError, did_you_mean
+
+POLICIES = ("exact", "skip-memorized", "adaptive")
+SHARE = 0.4  # what `adaptive` needs where little is memorized (docs/sampling.md)
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,10 @@ class ScoringConfig:
 
     Args:
         samples, temperature, top_p, max_new_tokens: the sampled completions.
+        policy: which examples are sampled how often (``docs/sampling.md``): ``exact`` (all,
+            ``samples`` times), ``skip-memorized`` (not those whose trace is memorized) or
+            ``adaptive`` (those of which a further sample tells most, at most ``samples`` times).
+        share: of the completions of ``exact`` that ``adaptive`` may sample; default: 0.4.
         tau: memorization threshold in nats per token (0.100 on GSM8K, 0.183 on MATH in the paper).
         limit: score at most that many train examples, the same random ones in every round.
         candidates: before an acquisition, score that many random candidates themselves (0: they
@@ -31,6 +39,8 @@ class ScoringConfig:
     temperature: float = 0.8
     top_p: float = 0.95
     max_new_tokens: int = 512
+    policy: str = "exact"
+    share: float | None = None
     tau: float = 0.1
     limit: int | None = None
     candidates: int = 0
@@ -49,6 +59,7 @@ class ScoringConfig:
             "above 0 nats per token",
             self.largest_gap,
         )
+        self._check_policy()
         require(self.samples >= 1, "scoring.samples", "at least 1", self.samples)
         require(self.temperature > 0, "scoring.temperature", "above 0", self.temperature)
         require(0 < self.top_p <= 1, "scoring.top_p", "a share in (0, 1]", self.top_p)
@@ -68,4 +79,34 @@ class ScoringConfig:
             "scoring.keep_completions",
             f"between 0 and scoring.samples = {self.samples}",
             self.keep_completions,
+        )
+
+    @property
+    def share_of_exact(self) -> float:
+        """Most completions that the policy may sample, as a share of those of ``exact``."""
+        return (self.share or SHARE) if self.policy == "adaptive" else 1.0
+
+    def _check_policy(self) -> None:
+        if self.policy not in POLICIES:
+            raise ConfigError(
+                f"scoring.policy: there is no sampling policy {self.policy!r}. "
+                f"{did_you_mean(str(self.policy), POLICIES)}"
+            )
+        require(
+            self.share is None or 0 < self.share <= 1,
+            "scoring.share",
+            "a share in (0, 1] of the completions of policy=exact",
+            self.share,
+        )
+        require(
+            self.share is None or self.policy == "adaptive",
+            "scoring.share",
+            f"none with scoring.policy={self.policy} (only adaptive has a share)",
+            self.share,
+        )
+        require(
+            self.policy != "skip-memorized" or self.tau > 0,
+            "scoring.tau",
+            "above 0 with scoring.policy=skip-memorized (at 0 nothing counts as memorized)",
+            self.tau,
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from activeselect.errors import DataError, did_you_mean
 from activeselect.forecast.trace_format import CHECKPOINTS_SCHEMA, EXAMPLES_SCHEMA, read_table
+from activeselect.scoring.store import count_right
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -153,18 +154,6 @@ class _Columns:
             accuracy=accuracy,
             samples=samples,
         )
-
-
-def count_right(outcomes: pa.ChunkedArray) -> tuple[IntArray, IntArray]:
-    """Return per row how many outcomes are true and how many there are (0 for a null)."""
-    column = outcomes.cast(pa.list_(pa.bool_())).combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-    values = column.flatten().fill_null(False).to_numpy(zero_copy_only=False).astype(np.int64)
-    total = np.concatenate([[0], np.cumsum(values)])
-    stop = np.cumsum(lengths)
-    return total[stop] - total[stop - lengths], lengths
 
 
 def _strings(column: pa.ChunkedArray) -> NDArray[np.str_]:

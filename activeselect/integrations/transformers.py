@@ -93,6 +93,8 @@ class SelectionCallback(TrainerCallback):
             if round(state.epoch, 6) >= self.selection.epoch + 1:
                 # saved by its step count after an epoch's last step, before the epoch's end
                 self.on_epoch_end(args, state, control)
+        if self.selection.epochs is None:
+            self.selection.epochs = state.num_train_epochs
         self.selection.begin(self._trainer.model)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

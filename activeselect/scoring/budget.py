@@ -39,6 +39,10 @@ class SamplingPolicy(Protocol):
         """Pre-memorization accuracy at each example's last measured round, ``[N]``; NaN if none."""
         ...
 
+    def accuracy(self, counts: Counts) -> FloatArray:
+        """Accuracy at each example's last measured round, sampled or estimated, ``[N]``."""
+        ...
+
 
 @dataclass(frozen=True)
 class Exact:
@@ -55,6 +59,9 @@ class Exact:
         last = counts.latest(counts.accuracy)
         premem: FloatArray = np.minimum(_best_masked(counts, self.tau), last)
         return premem
+
+    def accuracy(self, counts: Counts) -> FloatArray:
+        return counts.latest(counts.accuracy)
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,11 @@ class SkipMemorized:
         last, nll = counts.latest(counts.accuracy), counts.latest(counts.mean_nll)
         premem = np.where(nll >= self.tau, np.minimum(best, last), best)
         return np.where(np.isnan(nll), np.nan, premem)
+
+    def accuracy(self, counts: Counts) -> FloatArray:
+        """Of a memorized example its best one, as in :meth:`premem`."""
+        last = counts.latest(counts.accuracy)
+        return np.where(np.isnan(last), self.premem(counts), last)
 
 
 @dataclass(frozen=True)
@@ -159,6 +171,12 @@ class Adaptive:
         nll = counts.latest(counts.mean_nll)
         premem = np.where(nll >= self.tau, belief @ ACCURACY, best)
         return np.where(np.isnan(nll), np.nan, premem)
+
+    def accuracy(self, counts: Counts) -> FloatArray:
+        """Posterior mean; of an example that was not sampled, what earlier rounds and NLLs say."""
+        known = counts.measured.any(axis=0)
+        belief = beliefs(counts, self._before(counts), walk=self.walk)
+        return np.where(known, belief @ ACCURACY, np.nan)
 
     def _matters(self, belief: FloatArray) -> FloatArray:
         """What matters about each accuracy of the grid: its rank, or its side, ``[G]``."""

@@ -32,12 +32,20 @@ CHECK_EVERY = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def stream_keys(index: IntArray, samples: int, *, seed: int, round: int) -> NDArray[np.uint64]:
-    """One random-stream key per completion, uint64 ``[B, samples]``."""
+def stream_keys(
+    index: IntArray, samples: int, *, seed: int, round: int, offset: IntArray | int = 0
+) -> NDArray[np.uint64]:
+    """One random-stream key per completion, uint64 ``[B, samples]``.
+
+    Args:
+        offset: completions that each example has in this round already, int ``[B]``: those that
+            follow are the ones it would have been given at once.
+    """
     base = np.random.SeedSequence([seed, round, 3]).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
         rows = _mix(base + index.astype(np.uint64) * _GOLDEN)[:, None]
-        return _mix(rows + (np.arange(samples, dtype=np.uint64) + np.uint64(1)) * _GOLDEN)
+        number = np.arange(1, samples + 1) + np.reshape(offset, (-1, 1))
+        return _mix(rows + number.astype(np.uint64) * _GOLDEN)
 
 
 def uniforms(keys: NDArray[np.uint64], step: int) -> NDArray[np.float64]:

@@ -83,6 +83,7 @@ def sampling_quality(
     truncated: int,
     tally: Mapping[str, float],
     *,
+    sampled: NDArray[np.int64] | None = None,
     largest_gap: float | None = None,
 ) -> dict[str, float]:
     """Whether a pass's sampled answers can be trusted.
@@ -92,6 +93,8 @@ def sampling_quality(
         truncated: completions that were cut.
         tally: the counts of :func:`count_answers`, and ``gap``, the summed difference in nats of
             sampler and model on ``compared`` tokens, ``compared_in_16_bits`` of them.
+        sampled: completions of each example, int ``[B]``, where they differ; the reliability is
+            that of equally many and NaN then.
         largest_gap: mean difference that is allowed; default: 0.02, or 0.2 in 16 bits.
 
     Returns:
@@ -112,10 +115,11 @@ def sampling_quality(
             f"{gap:.3g} nats per token; expected at most {allowed:.3g}. The sampler runs stale or "
             "other weights: load it again, or allow more with scoring.largest_gap."
         )
+    count = correct.size if sampled is None else int(sampled.sum())
     counted = ("unanswered", "unanswered_flexible", "accuracy_flexible")
     return {
         "sampler_gap": gap,
-        "reliability": sampling_reliability(correct),
-        "cut": truncated / correct.size,
-        **{name: tally.get(name, 0) / correct.size for name in counted},
+        "reliability": sampling_reliability(correct) if sampled is None else float("nan"),
+        "cut": truncated / count,
+        **{name: tally.get(name, 0) / count for name in counted},
     }

@@ -86,6 +86,8 @@ class LiveScorer:
         *,
         what: frozenset[str],
         round: int,
+        samples: int | None = None,
+        offset: IntArray | None = None,
     ) -> Scores:
         """Measure examples after a round.
 
@@ -96,6 +98,8 @@ class LiveScorer:
             what: measurements (``activeselect.scoring.signals``): ``samples``, ``alone`` and those
                 of one pass; the others have methods of their own and are ignored.
             round: number of the round, part of the random streams' key.
+            samples: completions of each; default: as configured.
+            offset: completions that each example has in this round already, int ``[B]``.
         """
         started = time.perf_counter()
         index = np.array([item.index for item in items], dtype=np.int64)
@@ -105,7 +109,12 @@ class LiveScorer:
             nll, tokens, columns = self._passes(model, items, what)
             if "samples" in what:
                 texts, generated, cut = self.complete(
-                    model, items, samples=self.config.samples, round=round, tally=tally
+                    model,
+                    items,
+                    samples=self.config.samples if samples is None else samples,
+                    round=round,
+                    offset=offset,
+                    tally=tally,
                 )
                 correct = self.check(texts, answers)
                 tally |= count_answers(self.checker, texts, answers, correct)
@@ -158,6 +167,7 @@ class LiveScorer:
         *,
         samples: int,
         round: int,
+        offset: IntArray | None = None,
         greedy: bool = False,
         tally: dict[str, float] | None = None,
     ) -> tuple[list[list[str]], int, int]:
@@ -177,7 +187,13 @@ class LiveScorer:
             temperature=0.0 if greedy else self.config.temperature,
             top_p=self.config.top_p,
             max_new_tokens=self.config.max_new_tokens,
-            keys=stream_keys(index, samples, seed=self.seed, round=round),
+            keys=stream_keys(
+                index,
+                samples,
+                seed=self.seed,
+                round=round,
+                offset=0 if offset is None else offset,
+            ),
             end_tokens=sorted(end_tokens_of(model, self.tokenizer, items)),
             pad_token=pad_token_of(self.tokenizer),
             batch_tokens=self.config.batch_tokens,

@@ -17,6 +17,7 @@ FloatArray = NDArray[np.float64]
 class Scores:
     """What one scoring pass measured (B examples, S samples); None = not measured.
 
+    ``sampled`` says how many columns of ``correct`` count for each example; None = all.
     ``nll_sum`` in nats over ``tokens`` target tokens, the end token included. ``columns`` holds
     the other measured signals by name, float64 ``[B]`` each; ``tally`` counts what says whether the
     sampled answers can be trusted (:func:`activeselect.scoring.guards.sampling_quality`).
@@ -32,6 +33,22 @@ class Scores:
     truncated: int = 0
     seconds: float = 0.0
     tally: dict[str, float] = field(default_factory=dict)
+    sampled: IntArray | None = None
+
+    @property
+    def right(self) -> IntArray:
+        """How many of each example's completions are right, int64 ``[B]``."""
+        assert self.correct is not None
+        right: IntArray = self.correct.sum(axis=1)
+        return right
+
+    def outcomes(self) -> list[list[bool]]:
+        """Right or wrong of each example's completions, as many as were sampled."""
+        assert self.correct is not None
+        rows: list[list[bool]] = self.correct.tolist()
+        if self.sampled is None:
+            return rows
+        return [row[:count] for row, count in zip(rows, self.sampled.tolist(), strict=True)]
 
     def take(self, rows: IntArray) -> Scores:
         """These rows, in this order; what is counted over all of them stays."""
@@ -39,6 +56,7 @@ class Scores:
             self,
             index=self.index[rows],
             correct=None if self.correct is None else self.correct[rows],
+            sampled=None if self.sampled is None else self.sampled[rows],
             nll_sum=None if self.nll_sum is None else self.nll_sum[rows],
             tokens=None if self.tokens is None else self.tokens[rows],
             columns={name: values[rows] for name, values in self.columns.items()},
@@ -54,7 +72,8 @@ class Scores:
     def from_plain(cls, plain: dict[str, Any]) -> Scores:
         columns = {n: np.array(values, np.float64) for n, values in plain["columns"].items()}
         kinds: dict[str, Any] = {
-            "index": np.int64, "correct": np.bool_, "nll_sum": np.float64, "tokens": np.int64
+            "index": np.int64, "correct": np.bool_, "nll_sum": np.float64, "tokens": np.int64,
+            "sampled": np.int64,
         }  # fmt: skip
         arrays = {n: None if plain[n] is None else np.array(plain[n], k) for n, k in kinds.items()}
         texts = plain["completions"]
@@ -83,4 +102,5 @@ def joined(parts: Sequence[Scores]) -> Scores:
         sum(part.truncated for part in parts),
         sum(part.seconds for part in parts),
         {name: sum(part.tally.get(name, 0) for part in parts) for name in counted},
+        column("sampled"),
     )

@@ -8,7 +8,8 @@ Columns of ``scores/round-00003.parquet`` (those that the run measures)::
     index        int64       position in the pool
     stage, epoch int32       stage of the run, epochs trained in that stage
     correct      list<bool>  whether each sampled completion reached the right answer
-    accuracy     float64     their mean
+    sampled      int32       how many there are, if a sampling policy decides (only then)
+    accuracy     float64     their mean, or the policy's estimate; so is premem
     mean_nll     float64     nats per token of the reference trace
     n_tokens     int32       target tokens of the trace
     premem       float64     pre-memorization accuracy up to this round, within the stage
@@ -39,10 +40,23 @@ _TYPES = {
     "stage": pa.int32(),
     "epoch": pa.int32(),
     "correct": pa.list_(pa.bool_()),
+    "sampled": pa.int32(),
     "n_tokens": pa.int32(),
     "completions": pa.list_(pa.string()),
     **{name: pa.float64() for name in STORED},
 }
+
+
+def count_right(outcomes: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return per row how many outcomes are true and how many there are (0 for a null)."""
+    column = outcomes.cast(pa.list_(pa.bool_())).combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    lengths = column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    values = column.flatten().fill_null(False).to_numpy(zero_copy_only=False).astype(np.int64)
+    total = np.concatenate([[0], np.cumsum(values)])
+    stop = np.cumsum(lengths)
+    return total[stop] - total[stop - lengths], lengths
 
 
 class ScoreStore:

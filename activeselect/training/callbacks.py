@@ -42,7 +42,7 @@ class FitCheckpoint(lightning.Callback):
                     sync(temporary)
                     temporary.replace(self.path)
                     sync(self.path.parent)
-            self.active.recorder.parts.clear()
+            self.active.recorder.measurer.parts.clear()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         # else Lightning takes an epoch whose batches are done for one that has ended, hooks and all

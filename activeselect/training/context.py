@@ -28,7 +28,7 @@ class ContextBuilder:
     """
 
     def __init__(self, recorder: Recorder, *, what: frozenset[str], near: str) -> None:
-        self.recorder, self.pool = recorder, recorder.pool
+        self.recorder, self.pool = recorder, recorder.measurer.pool
         self.what, self.near = what, near
 
     def build(
@@ -43,7 +43,7 @@ class ContextBuilder:
         """
         looked_at = np.union1d(train, candidates)
         vectors = {
-            name: self.recorder.vectors(name, model, looked_at)
+            name: self.recorder.measurer.vectors(name, model, looked_at)
             for name in sorted(VECTORS & self.what)
         }
         embedding = vectors.get("embedding")
@@ -86,4 +86,4 @@ class ContextBuilder:
 
     @cached_property
     def _lengths(self) -> FloatArray:
-        return self.recorder.lengths()
+        return self.recorder.measurer.lengths()

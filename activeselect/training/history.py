@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from activeselect.scoring.signals import STORED
-from activeselect.scoring.store import ScoreStore
+from activeselect.scoring.store import ScoreStore, count_right
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
+_Rows = dict[int, tuple[IntArray, NDArray[Any]]]
 _Tensors = dict[int, tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -37,7 +38,11 @@ Forecaster = Callable[[FloatArray, FloatArray], Forecast]
 
 @dataclass
 class Cost:
-    """What a run has spent so far: seconds per part, tokens trained and generated."""
+    """What a run has spent so far: seconds per part, tokens trained and generated.
+
+    ``completions`` were sampled of train examples and candidates; a sampling policy saved
+    ``completions_saved`` against ``scoring.samples`` of every scored example.
+    """
 
     train_s: float = 0.0
     score_s: float = 0.0
@@ -46,18 +51,21 @@ class Cost:
     tokens_trained: int = 0
     tokens_generated: int = 0
     samples_seen: int = 0
+    completions: int = 0
+    completions_saved: int = 0
 
 
 @dataclass
 class History:
     """Measured signals of the rounds so far, as they came: round -> positions and values.
 
-    A round is one scoring pass; it measures some signals on some examples.
+    A round is one scoring pass; it measures some signals on some examples. Where a sampling policy
+    decides, ``right`` and ``sampled`` (int32) hold its counts: it is a function of these.
     """
 
     size: int
     rounds: int = 0
-    signals: dict[str, dict[int, tuple[IntArray, FloatArray]]] = field(default_factory=dict)
+    signals: dict[str, _Rows] = field(default_factory=dict)
 
     @classmethod
     def from_store(cls, store: ScoreStore, rounds: int) -> History:
@@ -69,6 +77,10 @@ class History:
                 if name in table.column_names:
                     index, values = table["index"].to_numpy().copy(), table[name].to_numpy().copy()
                     history.signals.setdefault(name, {})[round] = (index, values)
+            if "sampled" in table.column_names:
+                history._count(
+                    round, table["index"].to_numpy().copy(), *count_right(table["correct"])
+                )
         return history
 
     @classmethod
@@ -95,6 +107,40 @@ class History:
         for name, values in columns.items():
             self.signals.setdefault(name, {})[self.rounds] = (index, values)
         self.rounds += 1
+
+    def count(self, index: IntArray, right: IntArray, sampled: IntArray) -> None:
+        """Keep how often the examples of the last round were sampled, and how often right."""
+        self._count(self.rounds - 1, index, right, sampled)
+
+    def _count(self, round: int, index: IntArray, right: IntArray, sampled: IntArray) -> None:
+        for name, values in (("right", right), ("sampled", sampled)):
+            self.signals.setdefault(name, {})[round] = (index, values.astype(np.int32))
+
+    def counts(self, index: IntArray, *, since: int) -> tuple[IntArray, IntArray, FloatArray]:
+        """Right and sampled completions and mean NLL of examples in the rounds that counted them.
+
+        Args:
+            index: positions, int ``[B]``.
+            since: first round to look at.
+
+        Returns:
+            int64 ``[R, B]`` twice and float64 ``[R, B]``, NaN where not measured. A round that
+            measured none of these examples is left out.
+        """
+        place = np.full(self.size, -1)
+        place[index] = np.arange(len(index))
+        rows: list[tuple[IntArray, IntArray, FloatArray]] = []
+        for round in self.measured("right", "sampled", "mean_nll", since=since):
+            where = place[self.signals["sampled"][round][0]]
+            known = where >= 0
+            if known.any():
+                right, sampled = np.zeros((2, len(index)), dtype=np.int64)
+                mean_nll = np.full(len(index), np.nan)
+                for name, row in (("right", right), ("sampled", sampled), ("mean_nll", mean_nll)):
+                    row[where[known]] = self.signals[name][round][1][known]
+                rows.append((right, sampled, mean_nll))
+        found = [np.reshape([row[k] for row in rows], (len(rows), len(index))) for k in range(3)]
+        return found[0].astype(np.int64), found[1].astype(np.int64), found[2]
 
     def extend(self, name: str, index: IntArray, values: FloatArray) -> None:
         """Measure more examples in the last round."""

@@ -33,6 +33,7 @@ class LightningHooks(lightning.Callback, ABC):
         self.sampler = sampler
         self._model_of = model_of or _inner_model
         self._clock = 0.0
+        self.epochs: int | None = None  # of the fit, if known
 
     @property
     @abstractmethod
@@ -53,6 +54,8 @@ class LightningHooks(lightning.Callback, ABC):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         self.sampler.rank, self.sampler.world_size = trainer.global_rank, trainer.world_size
+        if self.epochs is None and (trainer.max_epochs or 0) > 0:
+            self.epochs = trainer.max_epochs
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.begin(self._model_of(pl_module))

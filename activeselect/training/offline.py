@@ -39,6 +39,7 @@ from activeselect.scoring.signals import PER_ROUND, history_of, measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.fingerprint import model_fingerprint
 from activeselect.training.history import Cost, Forecaster, History
+from activeselect.training.measurer import Measurer
 from activeselect.training.module import load_model
 from activeselect.training.recorder import Recorder
 
@@ -151,20 +152,23 @@ class OfflineScoring:
     def _score(self, folder: Path, index: IntArray, progress: Progress | None) -> None:
         store, entries = self._store(folder), _entries(folder)
         store.drop_after(len(entries))  # stored, but not finished: they are measured again
-        recorder = Recorder(
+        measurer = Measurer(
             self.pool,
             self.tokenizer,
             self.config.scoring,
             self.prompt,
-            what=measurements(self.config.signals),
             seed=self.config.seed,
             stage=0,
-            history=History.from_store(store, len(entries)),
-            carry_over=True,
             cost=Cost(),
-            store=store,
             encoded=EncodedSet(encode(self.pool, index, self.tokenizer, self.prompt)),
             reference=self.config.reference,
+        )
+        recorder = Recorder(
+            measurer,
+            what=measurements(self.config.signals),
+            history=History.from_store(store, len(entries)),
+            carry_over=True,
+            store=store,
         )
         for number, checkpoint in enumerate(self.checkpoints):
             if progress is not None:
@@ -175,12 +179,14 @@ class OfflineScoring:
                 self._check(folder, entries[number], checkpoint, fingerprint)
                 continue
             recorder.cost = Cost()
-            recorder.score(model, index, epoch=number)
+            recorder.score(model, index, epoch=number, to_come=len(self.checkpoints) - number - 1)
             entries.append(
                 {
                     "checkpoint": checkpoint,
                     "fingerprint": fingerprint,
                     "tokens_generated": recorder.cost.tokens_generated,
+                    "completions": recorder.cost.completions,
+                    "completions_saved": recorder.cost.completions_saved,
                     "seconds": recorder.cost.score_s,
                 }
             )
@@ -223,8 +229,8 @@ class OfflineScoring:
             entry: dict[str, Any] = {"checkpoint": checkpoint, "examples": len(self.pool)}
             entry |= {name: _mean(rows[number]) for name, rows in signals.items()}
             entry["forecast"] = self._forecast(read, signals, number)
-            for cost in ("tokens_generated", "seconds"):
-                entry[cost] = sum(part[number][cost] for part in parts)
+            for cost in ("tokens_generated", "completions", "completions_saved", "seconds"):
+                entry[cost] = sum(part[number].get(cost, 0) for part in parts)
             entries.append(entry)
         self._write_examples(out, {name: rows[-1] for name, rows in signals.items()})
         write_json(out / "checkpoints.json", entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from activeselect.config import PromptConfig, ScoringConfig
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encode
 from activeselect.data.templates import with_examples
-from activeselect.errors import StrategyError
+from activeselect.errors import ConfigError, StrategyError
 from activeselect.scoring.passes import Parts
 from activeselect.scoring.ranks import once
 from activeselect.scoring.signals import PER_ROUND, measurements
@@ -27,6 +28,7 @@ from activeselect.selection.strategy import Selection, Strategy
 from activeselect.training.context import ContextBuilder
 from activeselect.training.history import Cost, Forecast, Forecaster, History
 from activeselect.training.hooks import ActiveLoader, LightningHooks
+from activeselect.training.measurer import Measurer
 from activeselect.training.recorder import Recorder
 
 IntArray = NDArray[np.int64]
@@ -60,6 +62,8 @@ class ActiveSelection(LightningHooks):
         store: where scores are appended; None keeps them in memory only.
         seed: of sampling order, completions and selection.
         stage: recorded with the scores.
+        epochs: of this fit, which ``scoring.policy: adaptive`` spreads its samples over; Lightning
+            and transformers say it themselves.
         history: signals of earlier fits of the same run; the rounds are numbered on from there.
         carry_over: whether premem looks back into that history (the model was not restarted).
         cost: spent by earlier fits of the same run.
@@ -84,6 +88,7 @@ class ActiveSelection(LightningHooks):
         store: ScoreStore | None = None,
         seed: int = 0,
         stage: int = 0,
+        epochs: int | None = None,
         history: History | None = None,
         carry_over: bool = False,
         cost: Cost | None = None,
@@ -103,27 +108,32 @@ class ActiveSelection(LightningHooks):
         self.reselect = reselect
         self.seed = seed
         self.stage = stage
+        self.epochs = epochs
         between = ("embedding",) if near == "embedding" and not reselect else ()
         self.what = measurements([*self.strategy.requires, *measure, *between])
         self.times_seen = np.zeros(len(pool), dtype=np.int64)
         self.epoch = 0
         self.consumed = 0  # samples of the epoch under way, over all ranks
         self.encoded = EncodedSet(encode(pool, self.train, tokenizer, self.prompt))
-        self.recorder = Recorder(
+        measurer = Measurer(
             pool,
             tokenizer,
             self.scoring,
             self.prompt,
-            what=self.what & PER_ROUND,
             seed=seed,
             stage=stage,
-            history=history or History(len(pool)),
-            carry_over=carry_over,
             cost=cost or Cost(),
-            store=store,
             encoded=self.encoded,
             reference=self.strategy.reference,
             parts=parts,
+        )
+        self.recorder = Recorder(
+            measurer,
+            what=self.what & PER_ROUND,
+            history=history or History(len(pool)),
+            carry_over=carry_over,
+            store=store,
+            threshold=self.strategy.decides_at,
         )
         self.contexts = ContextBuilder(
             self.recorder,
@@ -197,23 +207,37 @@ class ActiveSelection(LightningHooks):
         self.epoch = epoch
         self.consumed = 0
         self.sampler.resume(epoch, 0)
-        late = self.score_until is not None and epoch > self.score_until
-        if epoch % self.score_every == 0 and not late:
+        if self._is_scored(epoch):
             self._finish_round(model, log)
+
+    def _is_scored(self, epoch: int) -> bool:
+        late = self.score_until is not None and epoch > self.score_until
+        return epoch % self.score_every == 0 and not late
+
+    def _rounds_to_come(self) -> int:
+        """Scored rounds of this fit after the current one."""
+        if self.epochs is None and self.scoring.policy == "adaptive":
+            raise ConfigError(
+                "scoring.policy: adaptive spreads its samples over the epochs of a fit; pass "
+                "ActiveSelection(epochs=...)."
+            )
+        return sum(map(self._is_scored, range(self.epoch + 1, (self.epochs or 0) + 1)))
 
     # --- the round -----------------------------------------------------------------------------
 
     def _finish_round(self, model: Any, log: Callable[..., None]) -> None:
         if self.recorder.what:
-            before = self.cost.score_s
+            before = replace(self.cost)
             for name, values in self.recorder.score(
-                model, self._scored_examples(), epoch=self.epoch
+                model, self._scored_examples(), epoch=self.epoch, to_come=self._rounds_to_come()
             ).items():
                 log(f"score/{name}", float(values.mean()))
             for name, value in self.recorder.quality.items():
                 if np.isfinite(value):
                     log(f"score/{name}", value)
-            log("score/seconds", self.cost.score_s - before)
+            for name in ("completions", "completions_saved"):
+                log(f"score/{name}", float(getattr(self.cost, name) - getattr(before, name)))
+            log("score/seconds", self.cost.score_s - before.score_s)
             self._log_forecast(log)
         else:
             self.history.add(self.train[:0], {})

@@ -75,6 +75,7 @@ class Stage:
             store=store if rank() == 0 else None,
             seed=self.config.seed,
             stage=self.number,
+            epochs=self.config.recipe.epochs,
             history=history,
             carry_over=not self.config.rounds.restart,
             forecaster=run.forecaster,
@@ -201,7 +202,8 @@ class Stage:
             seed=self.config.seed,
             stop=self.run_.prompt.stop,
         )
-        scores = self.active.recorder.evaluate(self.model, scorer, test, self.run_.test_items)
+        measurer = self.active.recorder.measurer
+        scores = measurer.evaluate(self.model, scorer, test, self.run_.test_items)
         assert scores.correct is not None
         correct = scores.correct[:, 0]
         if rank() == 0:

@@ -12,7 +12,8 @@ import pytest
 
 from activeselect.errors import DataError
 from activeselect.forecast.trace_format import TRACE_VERSION, VERSION_KEY, write_traces
-from activeselect.forecast.traces import RunTrace, count_right, datasets_in, read_traces, runs_of
+from activeselect.forecast.traces import RunTrace, datasets_in, read_traces, runs_of
+from activeselect.scoring.store import count_right
 
 
 @pytest.fixture
