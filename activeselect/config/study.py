@@ -31,6 +31,10 @@ class StudyConfig:
             the one that was tuned for random selection on the preset.
         workers: processes side by side, one thread each; 0 = as many as there are cores.
         backend: where they run: ``loky`` (this machine) or ``ray`` (a cluster, through joblib).
+        share: compute once what runs of one seed have in common (the first stage, and a last one
+            on the whole pool); the weights that this takes are kept while the seed is under way.
+        reuse: folders of other studies; a finished run with the same settings, data, model and
+            code as one of this study's is copied instead of computed.
         level: of the intervals.
         axis: what budgets are counted in when strategies are judged: ``unique_examples``,
             ``samples_seen``, ``tokens_trained``, ``tokens_total`` (generated ones too), or
@@ -52,11 +56,13 @@ class StudyConfig:
     accelerator: str = "auto"
     workers: int = 0
     backend: Literal["loky", "ray"] = "loky"
+    share: bool = True
+    reuse: tuple[str, ...] = ()
     level: float = 0.95
     axis: str = "unique_examples"
 
     def __post_init__(self) -> None:
-        for name in ("data", "seeds", "measure"):
+        for name in ("data", "seeds", "measure", "reuse"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "prompt", prompt_of(self.prompt))
         require(len(self.data) > 0, "data", "at least one dataset", self.data)

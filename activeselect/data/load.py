@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def load_data(config: DataConfig, *, seed: int) -> LoadedData:
     if config.preset is not None:
         sizes = {"pool_size": config.pool_size, "test_size": config.test_limit}
         given = {name: size for name, size in sizes.items() if size is not None}
-        data = build_preset(config.preset, seed, **given)
+        data = _built(config.preset, seed, **given)
         return LoadedData(data.pool, data.test, SKILLS_PROMPT)
     pool, report = _read(config, config.source, "train", config.limit)
     if config.test == NO_TEST:
@@ -54,6 +55,10 @@ def load_data(config: DataConfig, *, seed: int) -> LoadedData:
         )
     test, test_report = _read(config, config.test or config.source, "test", config.test_limit)
     return LoadedData(pool, test, PromptConfig(), {"train": report, "test": test_report})
+
+
+# takes a second, and a study's process asks once per strategy for the same; data never change
+_built = lru_cache(maxsize=4)(build_preset)
 
 
 def _read(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -103,36 +104,47 @@ class Parts:
 
     Args:
         folder: where they lie; None keeps nothing.
+        shared: where runs that measure the same weights, with the same settings, find each
+            other's; these stay.
+
+    Attributes:
+        seconds_taken: what measuring took that other runs had done.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None, shared: Path | None = None) -> None:
+        self.folder, self.shared = folder, shared
+        self.seconds_taken = 0.0
 
     def of(self, name: str) -> dict[int, Scores]:
         """Chunks of a pass that are finished, by number."""
-        found: dict[int, Scores] = {}
-        for file in self.folder.glob(f"{name}-*.json") if self.folder else ():
-            checksum, _, content = file.read_text(encoding="utf-8").partition("\n")
-            if _hash(content) == checksum:
-                found[int(file.stem.partition("-")[2])] = Scores.from_plain(json.loads(content))
-        return found
+        own, others = _read(self.folder, name), _read(self.shared, name)
+        self.seconds_taken += sum(others[chunk].seconds for chunk in others.keys() - own.keys())
+        return {**others, **own}
 
     def keep(self, name: str, chunk: int, scores: Scores) -> None:
         """Keep one chunk; not synced, for a lost one is only measured again."""
-        if self.folder is None:
-            return
         content = json.dumps(scores.to_plain())
-        file = self.folder / f"{name}-{chunk}.json"
-        with explained(file):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text(f"{_hash(content)}\n{content}", encoding="utf-8")
-            temporary.replace(file)
+        for folder in filter(None, (self.folder, self.shared)):
+            file = folder / f"{name}-{chunk}.json"
+            with explained(file):
+                folder.mkdir(parents=True, exist_ok=True)
+                temporary = file.with_suffix(f".{os.getpid()}.tmp")  # others may write it, too
+                temporary.write_text(f"{_hash(content)}\n{content}", encoding="utf-8")
+                temporary.replace(file)
 
     def clear(self) -> None:
         """Forget all: what they led to is on the disk."""
         if self.folder is not None and ranks.rank() == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _read(folder: Path | None, name: str) -> dict[int, Scores]:
+    found: dict[int, Scores] = {}
+    for file in folder.glob(f"{name}-*.json") if folder else ():
+        checksum, _, content = file.read_text(encoding="utf-8").partition("\n")
+        if _hash(content) == checksum:
+            found[int(file.stem.partition("-")[2])] = Scores.from_plain(json.loads(content))
+    return found
 
 
 def weights_hash(named: Iterable[tuple[str, Any]]) -> str:

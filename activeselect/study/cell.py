@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from activeselect.errors import ActiveSelectError
 from activeselect.files import read_json, write_json, write_text
 from activeselect.study.plan import Cell
 from activeselect.study.scored import write_scored
 
+if TYPE_CHECKING:
+    from activeselect.training.run import ActiveRun
+
 _SECONDS_BETWEEN_REPORTS = 0.5
+#: For torch's and numpy's matrix products, and for the tokenizers.
+_ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    "RAYON_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 class ProgressFile:
@@ -33,19 +44,29 @@ class ProgressFile:
             write_json(self.path, {"done": done, "total": total, "doing": doing})
 
 
-def run_cell(cell: Cell, out: Path, loggers: Sequence[str] = ("csv",)) -> str | None:
+def run_cell(
+    cell: Cell,
+    out: Path,
+    loggers: Sequence[str] = ("csv",),
+    *,
+    share: bool = False,
+    reuse: Sequence[Path] = (),
+) -> str | None:
     """Run or continue one cell.
 
     Args:
         out: the study's folder.
         loggers: where its metrics go.
+        share: whether to compute with others what cells of this seed have in common.
+        reuse: folders of studies that may have this cell already.
 
     Returns:
         None, or what went wrong in one line (the traceback is in the cell's ``error.txt``).
     """
     folder = out / cell.folder
     try:
-        _train(cell, folder, loggers)
+        with quiet_worker():
+            _train(cell, folder, loggers, out / cell.shared if share else None, reuse)
     except ActiveSelectError as error:
         return str(error)
     except Exception as error:  # a broken strategy must not stop the other cells
@@ -54,33 +75,67 @@ def run_cell(cell: Cell, out: Path, loggers: Sequence[str] = ("csv",)) -> str | 
     return None
 
 
-def _train(cell: Cell, folder: Path, loggers: Sequence[str]) -> None:
+def _train(
+    cell: Cell, folder: Path, loggers: Sequence[str], shared: Path | None, reuse: Sequence[Path]
+) -> None:
     from activeselect.training.run import ActiveRun
 
-    with quiet_worker():
-        run = ActiveRun(cell.config)
-        run.run(folder, progress=ProgressFile(folder / "progress.json"), loggers=loggers)
-        write_scored(folder, run.data.pool)
+    run = ActiveRun(cell.config)
+    if not (folder / "config.json").exists() and _copied(cell, run, reuse, folder):
+        return
+    report = ProgressFile(folder / "progress.json")
+    run.run(folder, progress=report, loggers=loggers, shared=shared)
+    write_scored(folder, run.data.pool)
+
+
+def _copied(cell: Cell, run: ActiveRun, reuse: Sequence[Path], folder: Path) -> bool:
+    """Take the finished run of another study that is the same in all that decides the result."""
+    from activeselect.training.folder import RunFolder
+
+    for study in reuse:
+        for file in sorted(study.glob(f"cells/*/*/seed-{cell.seed}/result.json")):
+            if read_json(file).get("content_hash") == run.content_hash():
+                RunFolder(folder, cell.config).write_folder(folder, partial(_copy, file.parent))
+                return True
+    return False
+
+
+def _copy(source: Path, target: Path) -> None:
+    aside = shutil.ignore_patterns(".*", "progress.json", "shared.json")
+    shutil.copytree(source, target, ignore=aside, dirs_exist_ok=True)
+    write_json(target / "reused.json", {"from": str(source)})
 
 
 @contextlib.contextmanager
 def quiet_worker() -> Iterator[None]:
     """One thread and no output: what a worker process beside others needs."""
+    # libraries read these when they start their threads: in a new process, after this
+    before = os.environ.copy()
+    os.environ.update(_ONE_THREAD)
     import torch
+    from threadpoolctl import threadpool_limits
     from transformers.utils import logging
 
     # small models are fastest on one thread each, several cells side by side; and the number of
     # threads changes the order of sums, so a fixed one keeps results the same everywhere
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # has no annotations
-    with (
-        warnings.catch_warnings(),
-        Path(os.devnull).open("w") as nowhere,
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        warnings.simplefilter("ignore")
-        yield
+    try:
+        with (
+            threadpool_limits(1),
+            warnings.catch_warnings(),
+            Path(os.devnull).open("w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        for name in _ONE_THREAD:
+            os.environ.pop(name)
+            os.environ.update({name: before[name]} if name in before else {})
 
 
 def finished(cell: Cell, out: Path) -> bool:

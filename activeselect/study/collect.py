@@ -19,7 +19,7 @@ from activeselect.files import read_json
 from activeselect.scoring.signals import measurements
 from activeselect.selection.registry import create
 from activeselect.study.answers import Answers
-from activeselect.study.bill import bills
+from activeselect.study.bill import bills, computed_in_words, computed_of
 from activeselect.study.plan import dataset_names
 from activeselect.study.scored import MEASURES, scored_of
 
@@ -99,8 +99,10 @@ def collect(config: Row, out: Path) -> tuple[Row, Answers]:
             for run in runs
             for entry in run.result["curve"]
         ],
+        "computed": computed_of(runs),
         "notes": [],
     }
+    body["notes"] += computed_in_words(body["computed"])
     _add_scores(body, runs)
     return body, {(run.dataset, run.strategy, run.seed): _answers(run) for run in runs}
 

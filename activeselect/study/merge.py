@@ -47,6 +47,7 @@ def merge(studies: Sequence[tuple[Path, Row, Answers]]) -> tuple[Row, Answers]:
     merged["config"] = dict(first["config"])
     merged["recipes"], merged["shared_test"] = dict(first["recipes"]), dict(first["shared_test"])
     if others:
+        merged.pop("computed", None)  # of one study; the bills are of all
         merged["merged_from"] = [str(path) for path, _, _ in studies]
     found = dict(answers)
     for path, study, theirs in others:
@@ -143,7 +144,7 @@ def _meaning(config: Row, label: str, baseline: str) -> Row:
 
 
 def _notes(path: Path, first: Row, config: Row) -> list[str]:
-    skip = ("strategies", "seeds", "data", "workers", "level", "axis")
+    skip = ("strategies", "seeds", "data", "workers", "share", "reuse", "level", "axis")
     old, new = ({k: v for k, v in side.items() if k not in skip} for side in (first, config))
     changed = differences(old, new)
     return [f"{path} was run with {'; '.join(changed)}."] if changed else []

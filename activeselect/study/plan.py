@@ -30,6 +30,11 @@ class Cell:
         return f"cells/{self.dataset}/{self.strategy}/seed-{self.seed}"
 
     @property
+    def shared(self) -> str:
+        """Where cells that differ in their strategy alone keep what they have in common."""
+        return f"shared/{self.dataset}/seed-{self.seed}"
+
+    @property
     def work(self) -> int:
         """Examples to train, the unit of progress."""
         return sum(self.config.rounds.budgets) * self.config.recipe.epochs
@@ -67,6 +72,28 @@ def plan(config: StudyConfig) -> list[Cell]:
     for cell in cells:
         create(cell.config.strategy)
     return cells
+
+
+def in_order(cells: Sequence[Cell], workers: int) -> list[Cell]:
+    """The order in which cells are begun, seed by seed.
+
+    The first cell of a seed trains what the others only follow, so it begins earlier: before the
+    rest of the seed that ``workers`` processes are at by then.
+
+    Example:
+        >>> from activeselect.config import StudyConfig
+        >>> cells = plan(StudyConfig(seeds=(0, 1, 2)))
+        >>> [f"{cell.strategy} {cell.seed}" for cell in in_order(cells, workers=2)]
+        ['random 0', 'random 1', 'premem 0', 'random 2', 'premem 1', 'premem 2']
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.shared, []).append(cell)
+    leads = [group[0] for group in groups.values()]
+    order = leads[:workers]
+    for number, group in enumerate(groups.values()):
+        order += group[1:] + leads[workers + number : workers + number + 1]
+    return order
 
 
 def _cell_config(

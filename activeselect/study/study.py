@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from activeselect.files import read_json, write_json
 from activeselect.study.cell import finished, run_cell
 from activeselect.study.collect import collect
 from activeselect.study.display import StudyDisplay
-from activeselect.study.plan import Cell, plan
+from activeselect.study.plan import Cell, in_order, plan
 from activeselect.study.rebuild import conclude
 
 
@@ -61,6 +63,10 @@ class Study:
 
         console = console or Console(quiet=True)
         loggers = checked_loggers(loggers)
+        reuse = [Path(folder).resolve() for folder in self.config.reuse]
+        for folder in reuse:
+            if not (folder / "cells").is_dir():
+                raise StoreError(f"reuse: expected folders of studies; {folder} has no cells/.")
         if not all(finished(cell, out) for cell in self.cells):
             load_tokenizer(self.config.model)
         self._claim(out)
@@ -71,6 +77,8 @@ class Study:
             backend=self.config.backend,
             console=console,
             loggers=loggers,
+            share=self.config.share,
+            reuse=reuse,
         )
         done = [cell for cell in self.cells if finished(cell, out)]
         if not done:
@@ -107,11 +115,16 @@ def run_cells(
     backend: str = "loky",
     display: Callable[..., StudyDisplay] = StudyDisplay,
     loggers: Sequence[str] = ("csv",),
+    share: bool = True,
+    reuse: Sequence[Path] = (),
 ) -> list[str]:
     """Run the unfinished cells in worker processes; returns what went wrong, one line each."""
     todo = [cell for cell in cells if not finished(cell, out)]
     count = min(workers or os.cpu_count() or 1, max(len(todo), 1))
+    todo = in_order(todo, count)
+    left = Counter(cell.shared for cell in todo)
     errors: list[str] = []
+    _tidy(cells, out)  # what a stop may have left
     if not todo:
         return errors
     if backend == "ray":  # a cluster's processes have folders of their own to start from
@@ -120,14 +133,33 @@ def run_cells(
         # Ray's backend gives results when all are there; progress is read from the cells' files
         unordered = "list" if backend == "ray" else "generator_unordered"
         runs = Parallel(n_jobs=count, return_as=unordered)(
-            delayed(_run_numbered)(number, cell, out, loggers) for number, cell in enumerate(todo)
+            delayed(_run_numbered)(
+                number, cell, out, loggers, share=share and _is_shared(cell, left, out), reuse=reuse
+            )
+            for number, cell in enumerate(todo)
         )
         for number, error in runs:
-            shown.cell_done(todo[number], error)
+            cell = todo[number]
+            shown.cell_done(cell, error)
             if error is not None:
-                cell = todo[number]
                 errors.append(f"{cell.dataset} · {cell.strategy} · seed {cell.seed}: {error}")
+            _tidy(cells, out)
     return errors
+
+
+def _tidy(cells: Sequence[Cell], out: Path) -> None:
+    """Remove what cells shared where all of them are finished."""
+    needed = {cell.shared for cell in cells if not finished(cell, out)}
+    for done in {cell.shared for cell in cells} - needed:
+        shutil.rmtree(out / done, ignore_errors=True)
+    for folder in [*(out / "shared").glob("*"), out / "shared"]:
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+
+
+def _is_shared(cell: Cell, left: Counter[str], out: Path) -> bool:
+    """Whether another cell is to come that has something in common, or one has left it."""
+    return left[cell.shared] > 1 or (out / cell.shared).exists()
 
 
 @contextmanager
@@ -149,7 +181,5 @@ def side_by_side(backend: str) -> Iterator[None]:
         yield
 
 
-def _run_numbered(
-    number: int, cell: Cell, out: Path, loggers: Sequence[str]
-) -> tuple[int, str | None]:
-    return number, run_cell(cell, out, loggers)
+def _run_numbered(number: int, *args: Any, **kwargs: Any) -> tuple[int, str | None]:
+    return number, run_cell(*args, **kwargs)

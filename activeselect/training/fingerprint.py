@@ -1,13 +1,22 @@
-"""A content hash of a model: the same wherever it lies, another for any other bit in it."""
+"""Content hashes of models and of code: the same wherever they lie, another for any other bit."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import os
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 
+import activeselect
+from activeselect.environment import PACKAGES, environment
+
+#: The rooms whose code decides what a run's result is.
+_DECISIVE = ("data", "scoring", "selection", "training")
 #: Where a model was loaded from and with what says nothing about what it answers.
 _IRRELEVANT = ("_name_or_path", "transformers_version")
 
@@ -31,4 +40,28 @@ def model_fingerprint(model: Any, tokenizer: Any) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(memoryview(flat.view(torch.uint8).numpy()))
+    return digest.hexdigest()[:16]
+
+
+@cache
+def code_fingerprint(strategy: type | None = None) -> str:
+    """Hash of the code that decides a result, and of the versions of the packages that it calls.
+
+    Args:
+        strategy: a class whose own file is part of it.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    versions = environment()
+    digest = hashlib.sha256(json.dumps([versions[name] for name in PACKAGES]).encode())
+    root = Path(activeselect.__file__).parent
+    files = [file for room in _DECISIVE for file in sorted((root / room).rglob("*.py"))]
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    if strategy is not None:
+        try:
+            digest.update(Path(inspect.getfile(strategy)).read_bytes())
+        except (TypeError, OSError):  # typed into a session: nobody can say that it is the same
+            digest.update(os.urandom(16))
     return digest.hexdigest()[:16]

@@ -8,6 +8,7 @@
     logs/, metrics.csv Lightning's CSV logs, per stage and merged
     checkpoints/       state of the stage that is running
     state.json         what the finished stages left
+    shared.json        what other runs of a study had computed already, per stage
     result.json        the result, once the run is complete
     predictions/       right or wrong for each test problem, one Parquet file per stage
     model/             the fine-tuned model, as save_pretrained writes it
@@ -115,6 +116,13 @@ class RunFolder:
 
     def save_state(self, state: RunState) -> None:
         write_json(self.file("state.json"), asdict(state))
+
+    def note_shared(self, stage: int, taken: dict[str, float]) -> None:
+        """Keep what of a stage's cost (seconds, tokens) other runs had paid for."""
+        file = self.file("shared.json")
+        noted = read_json(file) if file.exists() else {}
+        if any(taken.values()):
+            write_json(file, {**noted, str(stage): taken})
 
     def log_version(self, stage: int) -> str:
         """A log folder of its own for each start of a stage, so that a resume erases nothing."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -77,6 +78,19 @@ def strategy_of(config: RunConfig) -> Any:
             timeout=timeout,
         )
     return DDPStrategy(timeout=timeout)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Mute what Lightning says about hardware and workers; it is noise for a run of minutes."""
+    with _muted("lightning.pytorch"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+        # what is logged is the same on all ranks
+        warnings.filterwarnings("ignore", message=".*when logging on epoch level in distr.*")
+        # Lightning 2.6 with torch 2.13 uses a deprecated test in its own code
+        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        yield
 
 
 def _is_loss(error: RuntimeError) -> bool:

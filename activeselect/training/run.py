@@ -28,7 +28,7 @@ from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
 from activeselect.training.adapt import adapt, check, weight_type
 from activeselect.training.callbacks import Progress
-from activeselect.training.fingerprint import model_fingerprint
+from activeselect.training.fingerprint import code_fingerprint, model_fingerprint
 from activeselect.training.folder import RunFolder, RunState
 from activeselect.training.history import Forecaster
 from activeselect.training.launch import connected
@@ -100,6 +100,7 @@ class ActiveRun:
             self.data = replace(self.data, pool=pool)
         self.budgets = self._budgets(len(self.data.pool))
         self.total = sum(self.budgets) * config.recipe.epochs
+        self.shared: Path | None = None  # where runs that differ in their strategy alone meet
 
     def _budgets(self, size: int) -> tuple[int, ...]:
         budgets = self.config.rounds.budgets or (size,)
@@ -122,6 +123,7 @@ class ActiveRun:
         progress: Progress | None = None,
         progress_bar: bool = False,
         loggers: Sequence[str] = ("csv",),
+        shared: Path | None = None,
     ) -> RunResult:
         """Train, or continue what the folder ``out`` has of this run.
 
@@ -131,6 +133,8 @@ class ActiveRun:
             progress_bar: show Lightning's progress bar.
             loggers: ``csv`` (always), ``tensorboard``, ``wandb``, ``mlflow``; each but the first
                 needs the extra of its name.
+            shared: a folder in which runs of one seed and several strategies share what they
+                have in common (:mod:`activeselect.training.shared`).
 
         Raises:
             StoreError: if the folder belongs to another run, or one is under way in it.
@@ -138,6 +142,7 @@ class ActiveRun:
             KeyboardInterrupt: on Ctrl-C; the same call continues after the last finished round.
         """
         names = checked_loggers(loggers)  # before anything is begun
+        self.shared = shared and shared / self.content_hash(of_strategy=False)
         folder = RunFolder(out, self.config)
         if folder.file("result.json").exists():
             return _result(folder)
@@ -169,18 +174,43 @@ class ActiveRun:
             "config": to_plain(self.config),
             "environment": environment(),
             "pool_fingerprint": self.data.pool.fingerprint,
+            "content_hash": self.content_hash(),
             "data": {name: report.to_dict() for name, report in self.data.reports.items()},
             "curve": state.curve,
             "cost": state.cost,
         }
         write_json(folder.file("result.json"), result)
 
+    def content_hash(self, *, of_strategy: bool = True) -> str:
+        """Hash of all that decides the result: settings, data, model, code and its versions.
+
+        Args:
+            of_strategy: or of all but the strategy, and what is measured for the record.
+        """
+        aside = ["save_model", "rank_timeout", "checkpoint_every_steps"]
+        aside += [] if of_strategy else ["strategy", "measure"]
+        settings = {k: v for k, v in to_plain(self.config).items() if k not in aside}
+        test = self.data.test
+        return config_hash(
+            {
+                "settings": settings,
+                "pool": self.data.pool.fingerprint,
+                "test": test and test.fingerprint,
+                "model": self.model_fingerprint,
+                "code": code_fingerprint(type(self.strategy) if of_strategy else None),
+            }
+        )
+
+    @cached_property
+    def model_fingerprint(self) -> str:
+        return model_fingerprint(self.model, self.tokenizer)
+
     def _store(self, folder: RunFolder) -> ScoreStore:
         return ScoreStore(
             folder.file("scores"),
             self.data.pool.fingerprint,
             pool_size=len(self.data.pool),
-            model=model_fingerprint(self.model, self.tokenizer),
+            model=self.model_fingerprint,
             config=config_hash(settings_of_scores(self.config)),
         )
 

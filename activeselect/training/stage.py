@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +25,17 @@ from activeselect.training.adapt import merged
 from activeselect.training.callbacks import FitCheckpoint, Progress, Report
 from activeselect.training.folder import RunFolder, RunState, readable
 from activeselect.training.history import Cost, History
-from activeselect.training.launch import strategy_of
+from activeselect.training.launch import quiet, strategy_of
 from activeselect.training.loggers import close_loggers, make_loggers
 from activeselect.training.module import ReasoningModule, save_model
 from activeselect.training.rounds import ActiveSelection
 from activeselect.training.sharding import is_sharded, whole_state
+from activeselect.training.shared import (
+    KeepEpochs,
+    common_stage,
+    follow,
+    training_rows,
+)
 
 if TYPE_CHECKING:
     from activeselect.training.run import ActiveRun
@@ -57,6 +60,11 @@ class Stage:
         self.number = state.stage
         self.train = self._train_set()
         self.resumes = once(folder.checkpoint(self.number).exists)
+        self.common = common_stage(run.shared, run.config, self.number, self.train, len(self.pool))
+        self.followed = False  # another run has trained it
+        # a reference model is each strategy's own
+        shares = self.common if run.strategy.reference is None else None
+        self.parts = Parts(folder.parts, shares.parts if shares else None)
         # only rank 0 has the store; what it read, all have to know
         history = once(lambda: self._stored_history(store))
         run.strategy.load_state_dict(state.strategy)
@@ -79,9 +87,13 @@ class Stage:
             history=history,
             carry_over=not self.config.rounds.restart,
             forecaster=run.forecaster,
-            cost=Cost(**state.cost),  # type: ignore[arg-type]  # counts are written as integers
-            parts=Parts(folder.parts),
+            cost=self._spent(),
+            parts=self.parts,
         )
+
+    def _spent(self) -> Cost:
+        """Before this stage."""
+        return Cost(**self.state.cost)  # type: ignore[arg-type]  # counts are written as integers
 
     def _stored_history(self, store: ScoreStore) -> History:
         if not self.resumes:
@@ -101,12 +113,12 @@ class Stage:
     def run(
         self, progress: Progress | None, progress_bar: bool, loggers: Sequence[str]
     ) -> RunState:
-        self._fit(progress, progress_bar, loggers)
-        accuracy = self._evaluate(progress)
+        accuracy = self._train_and_test(progress, progress_bar, loggers)
         entry = self._curve_entry(accuracy)
         train = self.train
         if self.number + 1 < len(self.run_.budgets):
             train = self._acquire(self.run_.budgets[self.number + 1] - len(train))
+        self._note_shared()
         last = self.number + 1 == len(self.run_.budgets)
         if (last and self.config.save_model) or not (last or self.config.rounds.restart):
             self._save_model(last)
@@ -136,7 +148,49 @@ class Stage:
 
     # --- training ------------------------------------------------------------------------------
 
-    def _fit(self, progress: Progress | None, progress_bar: bool, loggers: Sequence[str]) -> None:
+    def _train_and_test(
+        self, progress: Progress | None, progress_bar: bool, loggers: Sequence[str]
+    ) -> float | None:
+        """Test accuracy after the stage, which is trained here unless another run has done so."""
+        common = self.common
+        if common is None:
+            self._fit(progress, progress_bar, loggers)
+            return self._evaluate(progress)
+        with common.led() as leads:
+            if leads or self.resumes:  # what is half trained already follows nobody
+                keep = [KeepEpochs(common, self.active, self._spent())] if leads else []
+                self._fit(progress, progress_bar, loggers, *keep)
+                accuracy = self._evaluate(progress)
+                if leads:
+                    common.publish(training_rows(self.folder.file("metrics.csv"), self.number))
+                return accuracy
+        made = make_loggers(loggers, self.folder.path, self.folder.log_version(self.number))
+        try:
+            follow(common, self.active, self.model, self.config, made)
+        finally:
+            close_loggers(made)
+            self.folder.merge_logs()
+        self.followed = True
+        return self._evaluate(progress)
+
+    def _note_shared(self) -> None:
+        """Beside the bill, which is that of a run alone: what of it others have computed."""
+        if self.common is None:
+            return
+        seconds, tokens = self.parts.seconds_taken, 0
+        if self.followed:
+            cost, start = self.active.cost, self._spent()
+            seconds += cost.train_s - start.train_s
+            tokens = cost.tokens_trained - start.tokens_trained
+        self.folder.note_shared(self.number, {"seconds": seconds, "tokens_trained": tokens})
+
+    def _fit(
+        self,
+        progress: Progress | None,
+        progress_bar: bool,
+        loggers: Sequence[str],
+        *keeping: lightning.Callback,
+    ) -> None:
         recipe = self.config.recipe
         steps = math.ceil(len(self.train) / recipe.batch_size) * recipe.epochs
         lightning.seed_everything(self.config.seed * 1000 + self.number, verbose=False)
@@ -145,12 +199,13 @@ class Stage:
         checkpoint = self.folder.checkpoint(self.number)
         made = make_loggers(loggers, self.folder.path, self.folder.log_version(self.number))
         callbacks: list[Any] = [
+            *keeping,
             self.active,
             FitCheckpoint(checkpoint, self.config.checkpoint_every_steps, self.active),
         ]
         if progress is not None:
             callbacks.append(Report(progress, self.active, self.run_.total))
-        with _quiet(), readable(checkpoint):
+        with quiet(), readable(checkpoint):
             trainer = lightning.Trainer(
                 accelerator=self.config.accelerator,
                 devices=self.config.devices,
@@ -246,22 +301,3 @@ class Stage:
         taken[self.train] = True
         chosen = self.active.acquire(self.model, np.flatnonzero(~taken), budget)
         return np.sort(np.concatenate([self.train, chosen]))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Mute what Lightning says about hardware and workers; it is noise for a run of minutes."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-            # what is logged is the same on all ranks
-            warnings.filterwarnings("ignore", message=".*when logging on epoch level in distr.*")
-            # Lightning 2.6 with torch 2.13 uses a deprecated test in its own code
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-            yield
-    finally:
-        logger.setLevel(level)
