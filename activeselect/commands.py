@@ -41,7 +41,7 @@ def train(
         return
     run = ActiveRun(config)
     run.forecaster = forecaster_for(
-        config.forecast, run.data.pool.checker, samples=config.scoring.samples
+        config.forecast, run.data.pool.checker, samples=config.scoring.samples_behind
     )
     for report in run.data.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
@@ -65,7 +65,7 @@ def score(out: Path, config: ScoreConfig) -> None:
     console = Console()
     scoring = OfflineScoring(config)
     scoring.forecaster = forecaster_for(
-        config.forecast, scoring.pool.checker, samples=config.scoring.samples
+        config.forecast, scoring.pool.checker, samples=config.scoring.samples_behind
     )
     for report in scoring.reports.values():
         console.print(report.summary(), highlight=False, markup=False)

@@ -10,6 +10,9 @@ from activeselect.errors import ConfigError, did_you_mean
 POLICIES = ("exact", "skip-memorized", "adaptive")
 SHARE = 0.4  # what `adaptive` needs where little is memorized (docs/sampling.md)
 
+#: As many samples as make the noise of a share nothing.
+ESTIMATED = 10_000
+
 
 @dataclass(frozen=True)
 class ScoringConfig:
@@ -85,6 +88,11 @@ class ScoringConfig:
     def share_of_exact(self) -> float:
         """Most completions that the policy may sample, as a share of those of ``exact``."""
         return (self.share or SHARE) if self.policy == "adaptive" else 1.0
+
+    @property
+    def samples_behind(self) -> int:
+        """Completions behind an accuracy, for taking their noise off; estimates have none."""
+        return ESTIMATED if self.policy == "adaptive" else self.samples
 
     def _check_policy(self) -> None:
         if self.policy not in POLICIES:

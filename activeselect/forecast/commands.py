@@ -63,7 +63,7 @@ def import_traces(source: Path, out: Path) -> None:
     console = Console(stderr=True, highlight=False)
     for dataset in sorted({name for name, _, _ in tables}):
         mine = [(ex, ck) for name, ex, ck in tables if name == dataset]
-        examples = pa.concat_tables([ex for ex, _ in mine])
+        examples = pa.concat_tables([ex for ex, _ in mine], promote_options="permissive")
         checkpoints = pa.concat_tables([ck for _, ck in mine], promote_options="permissive")
         runs_of(examples, checkpoints, dataset)
         write_traces(out, dataset, examples, checkpoints)

@@ -13,12 +13,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from activeselect.errors import DataError
+from activeselect.forecast.trace_format import ESTIMATE
 from activeselect.forecast.traces import STAGE_MARK
+from activeselect.scoring.store import count_right
 
+FloatArray = NDArray[np.float64]
 _ROUND = re.compile(r"round-(\d+)\.parquet")
 _UNFINISHED: dict[str, Any] = {
     "config": {"recipe": {"batch_size": 1, "learning_rate": math.nan}, "data": {"source": "run"}},
@@ -114,6 +119,7 @@ def round_table(path: Path) -> pa.Table:
 def _examples(table: pa.Table, key: dict[str, Any]) -> pa.Table:
     count = table.num_rows
     tokens = "n_tokens" in table.column_names
+    estimate = pa.array(_estimates(table), pa.float64(), from_pandas=True)
     return pa.table(
         {
             "run": pa.array([key["run"]] * count, pa.string()),
@@ -123,8 +129,24 @@ def _examples(table: pa.Table, key: dict[str, Any]) -> pa.Table:
             "mean_nll": table["mean_nll"].cast(pa.float32()),
             "n_tokens": table["n_tokens"] if tokens else pa.nulls(count, pa.int32()),
             "outcomes": table["correct"],
+            ESTIMATE.name: estimate,
         }
     )
+
+
+def _estimates(table: pa.Table) -> FloatArray:
+    """Accuracies that a sampling policy estimated, ``[N]``.
+
+    NaN where they are shares of the outcomes, or what ``skip-memorized`` carried on: a forecast
+    takes an example without outcomes for memorized and does that itself.
+    """
+    if not {"sampled", "premem"} <= set(table.column_names):
+        return np.full(table.num_rows, np.nan)
+    right, sampled = count_right(table["correct"])
+    carried = np.where(sampled > 0, right / np.maximum(sampled, 1), table["premem"].to_numpy())
+    accuracy: FloatArray = table["accuracy"].to_numpy()
+    estimated = not np.array_equal(accuracy, carried)
+    return accuracy if estimated else np.full(table.num_rows, np.nan)
 
 
 def _result(path: Path) -> dict[str, Any]:

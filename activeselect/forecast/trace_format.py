@@ -5,7 +5,8 @@ checkpoint x train example) and ``<dataset>_checkpoints.parquet`` (one row per r
 
     examples     run: string, step: int, epoch: int, example_id: int, mean_nll: float (nats per
                  token), n_tokens: int or null, outcomes: list<bool> (one per sampled completion;
-                 empty or null where the example was not sampled)
+                 empty or null where the example was not sampled), and optionally accuracy: float
+                 or null (estimated from few outcomes: used in their place, as free of noise)
     checkpoints  run: string, dataset: string, step: int, epoch: int, train_size: int,
                  learning_rate: float or null, test_accuracy: float or null (null: not tested),
                  test_examples: int, test_samples: int
@@ -37,6 +38,8 @@ EXAMPLES_SCHEMA = pa.schema(
         ("outcomes", pa.list_(pa.bool_())),
     ]
 )
+#: Where a sampling policy estimated accuracies.
+ESTIMATE = pa.field("accuracy", pa.float64())
 CHECKPOINTS_SCHEMA = pa.schema(
     [
         ("run", pa.string()),
@@ -59,6 +62,8 @@ def write_traces(folder: Path, dataset: str, examples: pa.Table, checkpoints: pa
         (examples, EXAMPLES_SCHEMA, "examples"),
         (checkpoints, CHECKPOINTS_SCHEMA, "checkpoints"),
     ):
+        if ESTIMATE.name in table.column_names and kind == "examples":
+            schema = schema.append(ESTIMATE)
         stamped = table.select(schema.names).cast(schema)
         stamped = stamped.replace_schema_metadata({VERSION_KEY: str(TRACE_VERSION).encode()})
         pq.write_table(stamped, folder / f"{dataset}_{kind}.parquet", compression="zstd")

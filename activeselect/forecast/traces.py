@@ -10,8 +10,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from activeselect.config.scoring import ESTIMATED
 from activeselect.errors import DataError, did_you_mean
-from activeselect.forecast.trace_format import CHECKPOINTS_SCHEMA, EXAMPLES_SCHEMA, read_table
+from activeselect.forecast.trace_format import (
+    CHECKPOINTS_SCHEMA,
+    ESTIMATE,
+    EXAMPLES_SCHEMA,
+    read_table,
+)
 from activeselect.scoring.store import count_right
 
 FloatArray = NDArray[np.float64]
@@ -147,6 +153,11 @@ class _Columns:
         right, samples = count_right(table["outcomes"])
         with np.errstate(invalid="ignore"):
             accuracy = np.where(samples > 0, right / np.maximum(samples, 1), np.nan)
+        if ESTIMATE.name in table.column_names:
+            estimate = table[ESTIMATE.name].to_numpy().astype(np.float64)  # a null is NaN
+            stated = ~np.isnan(estimate)
+            accuracy, samples = np.where(stated, estimate, accuracy), samples.copy()
+            samples[stated] = ESTIMATED
         return cls(
             step=np.asarray(table["step"].to_numpy(), dtype=np.int64),
             example_id=np.asarray(table["example_id"].to_numpy(), dtype=np.int64),

@@ -36,6 +36,20 @@ class Forecast(Protocol):
 Forecaster = Callable[[FloatArray, FloatArray], Forecast]
 
 
+def forecast_inputs(
+    read: Callable[[str], FloatArray], policy: str
+) -> tuple[FloatArray, FloatArray]:
+    """Accuracy and mean NLL as a :data:`Forecaster` takes them, ``[R, N]`` each.
+
+    It knows itself what to make of memorized examples that were not sampled (NaN), and takes the
+    noise of sampling off, which the values that ``skip-memorized`` carried on do not have.
+    """
+    accuracy = read("accuracy")
+    if policy == "skip-memorized":
+        accuracy = np.where(read("sampled") == 0, np.nan, accuracy)
+    return accuracy, read("mean_nll")
+
+
 @dataclass
 class Cost:
     """What a run has spent so far: seconds per part, tokens trained and generated.

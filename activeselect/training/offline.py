@@ -38,7 +38,7 @@ from activeselect.scoring.families import context_length
 from activeselect.scoring.signals import PER_ROUND, history_of, measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.fingerprint import model_fingerprint
-from activeselect.training.history import Cost, Forecaster, History
+from activeselect.training.history import Cost, Forecaster, History, forecast_inputs
 from activeselect.training.measurer import Measurer
 from activeselect.training.module import load_model
 from activeselect.training.recorder import Recorder
@@ -214,7 +214,7 @@ class OfflineScoring:
         histories = [
             History.from_store(self._store(part), len(self.checkpoints)) for part in folders
         ]
-        names = list(histories[0].signals)
+        names = [name for name in histories[0].signals if name != "right"]
 
         def read(name: str) -> NDArray[np.float64]:
             matrix = histories[0].matrix(name)
@@ -240,7 +240,8 @@ class OfflineScoring:
         if self.forecaster is None or not {"accuracy", "mean_nll"} <= signals.keys():
             return None
         upto = slice(0, number + 1)
-        return float(self.forecaster(read("accuracy")[upto], read("mean_nll")[upto]).value)
+        accuracy, mean_nll = forecast_inputs(read, self.config.scoring.policy)
+        return float(self.forecaster(accuracy[upto], mean_nll[upto]).value)
 
     def _write_examples(self, out: Path, latest: dict[str, NDArray[np.float64]]) -> None:
         dataset = self.pool.dataset

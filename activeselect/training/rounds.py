@@ -26,7 +26,7 @@ from activeselect.selection.registry import StrategySpec, create
 from activeselect.selection.sampler import ActiveSampler
 from activeselect.selection.strategy import Selection, Strategy
 from activeselect.training.context import ContextBuilder
-from activeselect.training.history import Cost, Forecast, Forecaster, History
+from activeselect.training.history import Cost, Forecast, Forecaster, History, forecast_inputs
 from activeselect.training.hooks import ActiveLoader, LightningHooks
 from activeselect.training.measurer import Measurer
 from activeselect.training.recorder import Recorder
@@ -259,9 +259,8 @@ class ActiveSelection(LightningHooks):
         rows = self.history.measured("premem", since=self.recorder.since)
         if self.forecaster is None or not rows:
             return None
-        return self.forecaster(
-            self.history.matrix("accuracy")[rows], self.history.matrix("mean_nll")[rows]
-        )
+        accuracy, mean_nll = forecast_inputs(self.history.matrix, self.scoring.policy)
+        return self.forecaster(accuracy[rows], mean_nll[rows])
 
     def _log_forecast(self, log: Callable[..., None]) -> None:
         now = self.forecast()

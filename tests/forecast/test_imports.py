@@ -163,6 +163,35 @@ def test_stages_of_our_runs_become_runs(tmp_path: Path) -> None:
     assert (second.samples[:, :-1] == 2).all()
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "premem", "expected", "samples"),
+    [
+        ([0.5, 1.0, 0.7], [0.5, 1.0, 0.7], [0.5, 1.0, np.nan], [2, 1, 0]),  # skip-memorized
+        ([0.52, 0.8, 0.7], [0.52, 0.8, 0.6], [0.52, 0.8, 0.7], [10_000] * 3),  # adaptive
+    ],
+)
+def test_what_a_sampling_policy_left_out(
+    tmp_path: Path,
+    accuracy: list[float],
+    premem: list[float],
+    expected: list[float],
+    samples: list[int],
+) -> None:
+    """Shares of what was sampled where those are stated, and estimates where they are not."""
+    counted = {"correct": [[True, False], [True], []], "sampled": pa.array([2, 1, 0], pa.int32())}
+    fixed = {"index": [0, 1, 2], "mean_nll": [0.5, 0.5, 0.01], "n_tokens": None}
+    folder = run_folder(tmp_path / "run")
+    for stage, file in enumerate(sorted((folder / "scores").iterdir())):
+        same = {"stage": [stage // 2] * 3, "epoch": [stage % 2 + 1] * 3}
+        table = {**fixed, **same, **counted, "accuracy": accuracy, "premem": premem}
+        table = {name: values for name, values in table.items() if values is not None}
+        pq.write_table(pa.table(table), file)
+    import_traces(folder, tmp_path / "traces")
+    for run in read_traces(tmp_path / "traces", "skills-mixed"):
+        np.testing.assert_array_equal(run.accuracy, [expected] * 2)
+        np.testing.assert_array_equal(run.samples, [samples] * 2)
+
+
 def test_one_run_folder_is_named_after_itself(tmp_path: Path) -> None:
     run_folder(tmp_path / "first")
     import_traces(tmp_path / "first", tmp_path / "traces")

@@ -103,7 +103,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256(data).hexdigest()[:12] for name, data in content.items()}
 
 
-def main(config: Path, work: Path, moments: int, seed: int) -> None:
+def main(config: Path, work: Path, moments: int, seed: int, only: str) -> None:
     torch.set_num_threads(1)
     log = work / "phase.json"
     assert forked(config, work / "whole", log, None) == 0
@@ -113,7 +113,7 @@ def main(config: Path, work: Path, moments: int, seed: int) -> None:
     wrong = []
     rng = random.Random(seed)
     for moment in range(moments):
-        phase = sorted(entered)[moment % len(entered)]
+        phase = only or sorted(entered)[moment % len(entered)]
         # first at once, so that every phase is hit for sure, then some time after it was entered
         delay = rng.choice([0.001, 0.005, 0.02, 0.05]) if moment >= len(entered) else 0.0
         die = (phase, rng.randint(1, entered[phase]), delay)
@@ -136,4 +136,4 @@ def main(config: Path, work: Path, moments: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

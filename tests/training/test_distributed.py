@@ -67,19 +67,23 @@ def train(chosen: RunConfig, out: Path, *launcher: str) -> str:
     return complaints
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    """Equal in everything that is counted or chosen, close in what is summed."""
+def assert_same_run(one: Path, other: Path, estimated: tuple[str, ...] = ()) -> None:
+    """Equal in everything that is counted or chosen, close in what is summed or ``estimated``."""
     rounds = sorted(file.name for file in (one / "scores").glob("*.parquet"))
     assert rounds == sorted(file.name for file in (other / "scores").glob("*.parquet")) != []
     for name in rounds:
         first, second = (pq.read_table(run / "scores" / name).to_pydict() for run in (one, other))
         assert first.keys() == second.keys()
-        for column in first.keys() - {"mean_nll"}:
+        summed = ("mean_nll", *estimated)
+        for column in first.keys() - set(summed):
             assert first[column] == second[column], (name, column)
-        np.testing.assert_allclose(first["mean_nll"], second["mean_nll"], rtol=1e-5)
+        for column in summed:
+            np.testing.assert_allclose(first[column], second[column], rtol=1e-4)
     results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
     for entries in zip(*(result["curve"] for result in results), strict=True):
         for entry in entries:
+            if estimated:
+                entry["premem"] = pytest.approx(entry["premem"], rel=1e-4)
             for part in ("train_s", "score_s", "select_s", "eval_s"):
                 del entry["cost"][part]
         assert entries[0] == entries[1]
@@ -100,6 +104,18 @@ def test_two_processes_train_what_one_trains(tiny_model: Path, tmp_path: Path) -
     assert_same_run(tmp_path / "one", tmp_path / "two")
     assert "Warning" not in complaints
     assert "recommended" not in complaints
+
+
+def test_two_processes_ask_a_sampling_policy_for_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    little = ScoringConfig(
+        samples=3, max_new_tokens=8, batch_tokens=400, policy="adaptive", share=0.5
+    )
+    chosen = config(tiny_model, scoring=little)
+    ActiveRun(chosen).run(tmp_path / "one")
+    train(replace(chosen, devices=2), tmp_path / "two")
+    assert_same_run(tmp_path / "one", tmp_path / "two", estimated=("accuracy", "premem"))
+    rows = pq.read_table(tmp_path / "two" / "scores" / "round-00000.parquet").to_pydict()
+    assert 0 < sum(rows["sampled"]) < 3 * len(rows["sampled"])
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:

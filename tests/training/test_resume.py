@@ -40,6 +40,10 @@ def config(model: Path, **changes: Any) -> RunConfig:
     return replace(small, **changes)
 
 
+def in_turns(policy: str) -> ScoringConfig:
+    return ScoringConfig(samples=3, max_new_tokens=8, batch_tokens=400, policy=policy, tau=4.0)
+
+
 @pytest.fixture(scope="module")
 def model_with_dropout(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Draws random numbers in training, which have to be the same after a stop."""
@@ -51,10 +55,12 @@ def model_with_dropout(tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-def kill_and_compare(chosen: RunConfig, folder: Path, moments: int, seed: int) -> dict[str, Any]:
+def kill_and_compare(
+    chosen: RunConfig, folder: Path, moments: int, seed: int, only: str = ""
+) -> dict[str, Any]:
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(to_plain(chosen)))
-    command = [sys.executable, str(SCRIPT), str(file), str(folder), str(moments), str(seed)]
+    command = [sys.executable, str(SCRIPT), str(file), str(folder), str(moments), str(seed), only]
     done = subprocess.run(
         command,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -75,6 +81,14 @@ def test_killed_while_training_scoring_and_checkpointing(
     assert sum(found["died"].values()) >= 3
 
 
+def test_killed_within_the_turns_of_a_sampling_policy(
+    model_with_dropout: Path, tmp_path: Path
+) -> None:
+    chosen = config(model_with_dropout, scoring=in_turns("adaptive"))
+    found = kill_and_compare(chosen, tmp_path, 4, seed=3, only="scoring")
+    assert found["died"]["scoring"] >= 3
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
@@ -86,8 +100,13 @@ def test_killed_while_training_scoring_and_checkpointing(
             "strategy": {"name": "premem", "threshold": 0.0, "floor": 0.5},
         },
         {"measure": ("prequential",)},
+        {"scoring": in_turns("adaptive")},
+        {
+            "scoring": in_turns("skip-memorized"),
+            "rounds": RoundsConfig(budgets=(16, 24), restart=False),
+        },
     ],
-    ids=["acquire", "reweight", "prequential"],
+    ids=["acquire", "reweight", "prequential", "adaptive", "skip-memorized"],
 )
 def test_killed_at_many_random_moments(
     model_with_dropout: Path, tmp_path: Path, changes: dict[str, Any]
