@@ -147,6 +147,7 @@ def _timed(
     from activeselect.scoring.tokens import pad_token_of
     from activeselect.training.adapt import adapt
     from activeselect.training.module import load_model
+    from activeselect.training.reader import Reader
 
     model = adapt(load_model(config.model)[0], config.recipe).to(device)
     model.train()
@@ -154,10 +155,13 @@ def _timed(
     optimizer = torch.optim.AdamW(weights, lr=0.0)  # the model stays what it is
     size = min(config.recipe.batch_size // config.recipe.accumulate, len(items))
     batch = collate(items[:size], pad_token_of(tokenizer))
-    batch = {name: tensor.to(device) for name, tensor in batch.items() if name != "index"}
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    reader = Reader(model, share=config.recipe.tokens.share)
 
     def step() -> float:
-        model(**batch, use_cache=False).loss.backward()
+        total, _ = reader.loss(batch)
+        with reader.attention():
+            total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
         return float(batch["attention_mask"].sum())

@@ -16,10 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
-from activeselect.data.prompts import IGNORED
 from activeselect.errors import ActiveSelectError, ModelError, TrainingError
 from activeselect.training.adapt import ADAPTER_FILE, base_of, with_saved_adapters
-from activeselect.training.loss import target_loss
+from activeselect.training.reader import Reader
 from activeselect.training.sharding import is_sharded, shard
 
 #: Devices with AdamW in one kernel.
@@ -47,10 +46,15 @@ class ReasoningModule(lightning.LightningModule):
         self._target_tokens = 0  # of the parts of a batch read so far
         self._epoch_loss = [0.0, 0.0]  # of the epoch so far: nats, target tokens
         self._seed: int | None = None
+        self._reader: Reader
 
     def configure_model(self) -> None:
         if self.device_mesh is not None and not is_sharded(self.model):
             shard(self.model, self.device_mesh["data_parallel"])
+
+    def on_fit_start(self) -> None:
+        share, sharded = self.recipe.tokens.share, is_sharded(self.model)
+        self._reader = Reader(self.model, share=share, at_once=sharded)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # dropout draws from the global stream: begun anew per batch, it does not depend on a stop
@@ -59,27 +63,26 @@ class ReasoningModule(lightning.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        loss: Tensor
+        total, tokens = self._reader.loss(batch)
         if self._whole_batches:
-            loss = self.model(**inputs, labels=batch["labels"], use_cache=False).loss
-            tokens = int((batch["labels"][:, 1:] != IGNORED).sum())
-            nats = loss.item() * tokens
+            loss = total / max(tokens, 1)
         else:
-            logits = self.model(**inputs, use_cache=False).logits
-            total, count = target_loss(logits, batch["labels"], self.recipe.tokens.share)
-            nats, tokens = total.item(), int(count)
             self._target_tokens += tokens
             loss = total * self.recipe.accumulate  # Lightning divides by that
-        if not torch.isfinite(loss):  # before the step, so that no weight takes it over
-            raise TrainingError(self._diverged(loss.item(), batch["index"].tolist()))
+        nats = total.item()
+        if not math.isfinite(nats):  # before the step, so that no weight takes it over
+            raise TrainingError(self._diverged(nats, batch["index"].tolist()))
         self._epoch_loss = [self._epoch_loss[0] + nats, self._epoch_loss[1] + tokens]
         return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        with self._reader.attention():  # activations may have to be computed again
+            super().backward(loss, *args, **kwargs)
 
     @property
     def _whole_batches(self) -> bool:
         """Whether one rank reads the tokens of a step at once, so that their mean is at hand."""
-        return self.recipe.accumulate * self.trainer.world_size == 1 == self.recipe.tokens.share
+        return self.recipe.accumulate * self.trainer.world_size == 1
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """From the gradient of a sum over tokens to that of their mean, however they came."""
