@@ -110,9 +110,7 @@ class Plain(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         mixed = str(self.trainer.precision).endswith("-mixed")  # Lightning cannot clip there
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=RATE, weight_decay=0.0, fused=not mixed
-        )
+        optimizer = torch.optim.AdamW(self.parameters(), lr=RATE, weight_decay=0.0, fused=not mixed)
         decay = transformers.get_linear_schedule_with_warmup(optimizer, 0, self.steps)
         return {
             "optimizer": optimizer,

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-#: Rows of logits that exist at a time: few enough for a processor's cache.
-_CHUNK = 128
+#: Logits that exist at a time, and the least rows of them: few enough for a processor's cache,
+#: enough for a matrix product to be fast.
+_LOGITS, _ROWS = 2**18, 128
 
 
 def target_loss(
@@ -67,7 +68,7 @@ def highest_entropy(logits: Tensor, share: float) -> Tensor:
 
 
 def linear_loss(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, chunk: int = _CHUNK
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, chunk: int | None = None
 ) -> Tensor:
     """Summed negative log-likelihood of tokens under a linear output layer, without its logits.
 
@@ -78,6 +79,7 @@ def linear_loss(
         hidden: inputs of the output layer, ``[K, D]``.
         weight, bias: of the output layer, ``[V, D]`` and ``[V]``.
         wanted: int64 ``[K]``.
+        chunk: default: as many as have 2^18 logits, at least 128.
 
     Returns:
         nats, float32 scalar.
@@ -90,7 +92,7 @@ def linear_loss(
         >>> round(float(linear_loss(hidden, weight, None, wanted)), 4)  # 2 log 4
         2.7726
     """
-    given = (hidden, weight, bias, wanted, chunk)
+    given = (hidden, weight, bias, wanted, chunk or max(_ROWS, _LOGITS // len(weight)))
     total: Tensor = _LinearLoss.apply(*given)  # type: ignore[no-untyped-call]
     return total
 
