@@ -41,8 +41,8 @@ import transformers
 from torch.utils.data import DataLoader
 
 from activeselect.config import DataConfig, PromptConfig, RecipeConfig
-from activeselect.data.prompts import IGNORED, Encoded, collate, encode
 from activeselect.data.load import load_data
+from activeselect.data.prompts import IGNORED, Encoded, collate, encode
 from activeselect.training.module import ReasoningModule, load_model
 
 LENGTHS = Path(__file__).with_name("gsm8k_lengths.csv")
