@@ -47,6 +47,10 @@ def train(
         console.print(report.summary(), highlight=False, markup=False)
     result = run.run(out, progress_bar=console.is_terminal, loggers=loggers)
     console.print(_curve_table(result.curve))
+    if sampled := result.cost["completions"]:
+        saved = result.cost["completions_saved"]
+        spared = f"; scoring.policy={config.scoring.policy} saved {saved:,}" if saved else ""
+        console.print(f"Sampled completions: {sampled:,}{spared}", highlight=False)
     if result.curve[-1]["forecast"]:
         console.print(f"Forecast by: {result.curve[-1]['forecast']['source']}", highlight=False)
     console.print(f"Run folder: {out}", highlight=False, markup=False)

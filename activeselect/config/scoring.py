@@ -24,6 +24,9 @@ class ScoringConfig:
             ``samples`` times), ``skip-memorized`` (not those whose trace is memorized) or
             ``adaptive`` (those of which a further sample tells most, at most ``samples`` times).
         share: of the completions of ``exact`` that ``adaptive`` may sample; default: 0.4.
+        subset: part of the scored examples that ``adaptive`` samples at all, spread evenly over
+            their likelihoods, the same in every round; accuracies of the others are imputed from
+            likelihood and length. For the dataset's premem and its forecast.
         tau: memorization threshold in nats per token (0.100 on GSM8K, 0.183 on MATH in the paper).
         limit: score at most that many train examples, the same random ones in every round.
         candidates: before an acquisition, score that many random candidates themselves (0: they
@@ -44,6 +47,7 @@ class ScoringConfig:
     max_new_tokens: int = 512
     policy: str = "exact"
     share: float | None = None
+    subset: float = 1.0
     tau: float = 0.1
     limit: int | None = None
     candidates: int = 0
@@ -87,7 +91,7 @@ class ScoringConfig:
     @property
     def share_of_exact(self) -> float:
         """Most completions that the policy may sample, as a share of those of ``exact``."""
-        return (self.share or SHARE) if self.policy == "adaptive" else 1.0
+        return (self.share or SHARE) * self.subset if self.policy == "adaptive" else 1.0
 
     @property
     def samples_behind(self) -> int:
@@ -111,6 +115,13 @@ class ScoringConfig:
             "scoring.share",
             f"none with scoring.policy={self.policy} (only adaptive has a share)",
             self.share,
+        )
+        require(0 < self.subset <= 1, "scoring.subset", "a share in (0, 1]", self.subset)
+        require(
+            self.subset == 1 or self.policy == "adaptive",
+            "scoring.subset",
+            f"1 with scoring.policy={self.policy} (only adaptive imputes the others)",
+            self.subset,
         )
         require(
             self.policy != "skip-memorized" or self.tau > 0,

@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activeselect.config import ScoringConfig
-from activeselect.scoring.budget import POLICIES, Adaptive, Exact, SamplingPolicy, SkipMemorized
+from activeselect.config.scoring import SHARE
+from activeselect.scoring.budget import (
+    POLICIES,
+    Adaptive,
+    Exact,
+    SamplingPolicy,
+    SkipMemorized,
+    systematic_subset,
+)
 from activeselect.scoring.scores import Scores
 from activeselect.scoring.trajectory import Counts
 
@@ -36,7 +44,7 @@ def policy_of(
     """
     kind = POLICIES[config.policy]
     if kind is Adaptive:
-        share = config.share_of_exact
+        share = config.share or SHARE
         return Adaptive(config.samples, config.tau, rounds, share, threshold)
     assert kind in (Exact, SkipMemorized)
     return kind(config.samples, config.tau)
@@ -75,6 +83,39 @@ def sample_in_turns(
             rows = np.flatnonzero(asked == samples)
             assert scores.sampled is not None
             scores = _with(scores, rows, complete(rows, int(samples), scores.sampled[rows]))
+
+
+def within_subset(
+    ask: Callable[[Counts], IntArray], share: float, *, seed: int
+) -> Callable[[Counts], IntArray]:
+    """Let a policy see and ask for a part of the examples only, the same in every round.
+
+    The part is spread evenly over the NLLs of each example's first measured round
+    (:func:`~activeselect.scoring.budget.systematic_subset`); whatever estimates accuracies from the
+    counts imputes the others.
+
+    Args:
+        ask: the policy's.
+        share: part of the examples, in (0, 1].
+        seed: of where each subset starts.
+    """
+
+    def asked(counts: Counts) -> IntArray:
+        first = counts.measured.argmax(axis=0)  # round in which each was first measured
+        chosen = []
+        for round in np.unique(first[counts.measured[-1]]):
+            cohort = np.flatnonzero((first == round) & counts.measured[-1])
+            rng = np.random.default_rng([seed, int(round), 10])
+            chosen.append(cohort[systematic_subset(counts.mean_nll[round, cohort], share, rng)])
+        some = np.sort(np.concatenate(chosen)) if chosen else np.arange(0)
+        wanted = np.zeros(counts.right.shape[1], dtype=np.int64)
+        if len(some):
+            tokens = None if counts.tokens is None else counts.tokens[some]
+            part = (counts.right[:, some], counts.sampled[:, some], counts.mean_nll[:, some])
+            wanted[some] = ask(Counts(*part, tokens))
+        return wanted
+
+    return asked
 
 
 def _counts(earlier: tuple[IntArray, IntArray, FloatArray], scores: Scores) -> Counts:

@@ -89,7 +89,7 @@ def work_of(config: RunConfig, shape: Shape) -> Work:
     if what and rounds.mode == "acquire":
         scored += scoring.candidates * (len(budgets) - 1)
     fresh = budgets[-1] - budgets[0] if "before" in what else 0
-    completions = (scored if "samples" in what else 0) + fresh
+    completions = fresh + (scored * scoring.share_of_exact if "samples" in what else 0)
     tested = shape.test * len(budgets)
     length = min(shape.target_tokens, scoring.max_new_tokens)
     return Work(
@@ -97,8 +97,8 @@ def work_of(config: RunConfig, shape: Shape) -> Work:
         scored=scored + fresh,
         tested=tested,
         tokens_trained=sum(budgets) * epochs * shape.tokens,
-        generated=(completions * scoring.samples + tested) * length,
-        generated_most=(completions * scoring.samples + tested) * scoring.max_new_tokens,
+        generated=round((completions * scoring.samples + tested) * length),
+        generated_most=round((completions * scoring.samples + tested) * scoring.max_new_tokens),
         read=(scored if what - {"samples", "before"} else 0) * shape.tokens,
     )
 

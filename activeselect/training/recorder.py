@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from activeselect.scoring.budget import SamplingPolicy
 from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.metric import PreMemorizationAccuracy
 from activeselect.scoring.ranks import once
 from activeselect.scoring.scores import Scores, joined
 from activeselect.scoring.store import ScoreStore
-from activeselect.scoring.turns import policy_of, sample_in_turns
+from activeselect.scoring.trajectory import Counts
+from activeselect.scoring.turns import policy_of, sample_in_turns, within_subset
 from activeselect.training.history import Cost, History
 from activeselect.training.measurer import Measurer
 
@@ -142,7 +143,10 @@ class Recorder:
             what = frozenset({"samples"})
             return self._measure(model, index[rows], what, samples=samples, offset=offset)
 
-        scores, counts = sample_in_turns(_decided_once(policy), earlier, measured, complete)
+        ask: Callable[[Counts], IntArray] = policy.ask
+        if self.scoring.subset < 1:
+            ask = within_subset(ask, self.scoring.subset, seed=self.measurer.scorer.seed)
+        scores, counts = sample_in_turns(_decided_once(ask), earlier, measured, complete)
         estimates = {"accuracy": policy.accuracy(counts), "premem": policy.premem(counts)}
         assert scores.sampled is not None
         self.cost.completions_saved += self.scoring.samples * len(index) - int(scores.sampled.sum())
@@ -225,6 +229,6 @@ class Recorder:
         )
 
 
-def _decided_once(policy: SamplingPolicy) -> Any:
+def _decided_once(ask: Callable[[Counts], IntArray]) -> Callable[[Counts], IntArray]:
     """Asked on rank 0: rounding may differ between machines, and every rank has to sample alike."""
-    return lambda counts: once(lambda: policy.ask(counts))
+    return lambda counts: once(lambda: ask(counts))

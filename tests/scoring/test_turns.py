@@ -14,7 +14,7 @@ from activeselect.scoring.budget import POLICIES, Adaptive
 from activeselect.scoring.generate import stream_keys
 from activeselect.scoring.scores import Scores, joined
 from activeselect.scoring.trajectory import Counts
-from activeselect.scoring.turns import policy_of, sample_in_turns
+from activeselect.scoring.turns import policy_of, sample_in_turns, within_subset
 
 NONE = (np.zeros((0, 4), np.int64), np.zeros((0, 4), np.int64), np.zeros((0, 4)))
 
@@ -82,6 +82,26 @@ def test_without_likelihoods_there_is_nothing_to_decide_by() -> None:
         sample_in_turns(lambda counts: counts.sampled[-1], NONE, blind, lambda *_: blind)
 
 
+def test_a_subset_stays_the_same_and_newcomers_get_one_of_their_own() -> None:
+    rng = np.random.default_rng(0)
+    nll = rng.uniform(0.1, 2.0, (2, 60))
+    nll[0, 40:] = np.nan  # acquired before the second round
+    ask = within_subset(lambda counts: np.ones(counts.right.shape[1], np.int64), 0.25, seed=3)
+
+    def counts(rounds: int, size: int) -> Counts:
+        nothing = np.zeros((rounds, size), np.int64)
+        return Counts(nothing, nothing, nll[:rounds, :size])
+
+    first, second = ask(counts(1, 40)), ask(counts(2, 60))
+    np.testing.assert_array_equal(first, second[:40])
+    assert first.sum() == 10
+    assert second[40:].sum() == 5
+    chosen = np.sort(nll[0, :40].argsort().argsort()[first > 0])
+    assert np.all(np.diff(chosen) == 4), "evenly spread over the likelihoods"
+    other = within_subset(lambda counts: np.ones(counts.right.shape[1], np.int64), 0.25, seed=4)
+    assert len({tuple(some(counts(1, 40))) for some in (ask, other)}) == 2
+
+
 @given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 3))
 def test_streams_that_go_on_are_those_drawn_at_once(first: int, further: int, seed: int) -> None:
     index = np.array([7, 0, 3])
@@ -124,6 +144,8 @@ def test_the_config_knows_the_policies_that_there_are() -> None:
         ({"share": 0.5}, "only adaptive has a share"),
         ({"policy": "adaptive", "share": 0.0}, r"a share in \(0, 1\]"),
         ({"policy": "adaptive", "share": 1.5}, r"a share in \(0, 1\]"),
+        ({"subset": 0.5}, "only adaptive imputes the others"),
+        ({"policy": "adaptive", "subset": 0.0}, r"a share in \(0, 1\]"),
         ({"policy": "skip-memorized", "tau": 0.0}, "nothing counts as memorized"),
     ],
 )

@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from activeselect.cli import run
 from activeselect.files import read_json
-from activeselect.selection.registry import strategies
+from activeselect.scoring.signals import measurements
+from activeselect.selection.registry import create, strategies
 
 #: What a strategy cannot do without; all others run as they are.
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -46,11 +49,11 @@ TINY = (
 )
 
 
-def train(name: str, mode: str, out: Path) -> dict[str, Any]:
+def train(name: str, mode: str, out: Path, *more: str) -> dict[str, Any]:
     spec = {"name": name, **PARAMETERS.get(name, {})}
     budgets = "[60,120]" if mode == "acquire" else "[60]"
     settings = [f"strategy={json.dumps(spec)}", f"rounds.mode={mode}", f"rounds.budgets={budgets}"]
-    assert run(["train", "--out", str(out), *TINY, *settings]) == 0
+    assert run(["train", "--out", str(out), *TINY, *settings, *more]) == 0
     result: dict[str, Any] = read_json(out / "result.json")
     return result
 
@@ -74,3 +77,25 @@ def test_a_composition_trains(mode: str, tmp_path: Path) -> None:
 )
 def test_every_strategy_trains(name: str, mode: str, tmp_path: Path) -> None:
     check(train(name, mode, tmp_path / "run"), mode)
+
+
+def reads_answers() -> list[str]:
+    """Strategies whose signals are made of sampled completions."""
+    known = {n: c for n, c in strategies().items() if c.__module__.startswith("activeselect")}
+    made = {n: create({"name": n, **PARAMETERS.get(n, {})}) for n in known}
+    return [n for n, one in made.items() if "samples" in measurements(one.requires)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["skip-memorized", "adaptive"])
+@pytest.mark.parametrize("name", reads_answers())
+def test_every_strategy_gets_all_values_from_a_sampling_policy(
+    name: str, policy: str, tmp_path: Path
+) -> None:
+    check(train(name, "acquire", tmp_path / "run", f"scoring.policy={policy}"), "acquire")
+    sampled = 0
+    for file in sorted((tmp_path / "run" / "scores").glob("*.parquet")):
+        table = pq.read_table(file).to_pydict()
+        assert np.all(np.isfinite([table[column] for column in ("accuracy", "premem")]))
+        sampled += sum(table["sampled"])
+    assert 0 < sampled <= (0.4 if policy == "adaptive" else 1) * 2 * 2 * (60 + 120)

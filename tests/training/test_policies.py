@@ -165,6 +165,19 @@ def test_examples_acquired_later_lack_the_earlier_rounds(policy: str, tmp_path: 
             assert np.all(np.isfinite(row[name])), name
 
 
+def test_outside_the_subset_accuracies_are_imputed(tmp_path: Path) -> None:
+    chosen = config("adaptive")
+    chosen = replace(chosen, scoring=replace(chosen.scoring, subset=0.25, share=1.0, tau=0.0))
+    ActiveRun(chosen).run(tmp_path / "run")
+    first, second = rounds_of(tmp_path / "run")
+    inside = np.array(first["sampled"]) > 0
+    assert inside.sum() == 6
+    np.testing.assert_array_equal(inside, np.array(second["sampled"]) > 0)
+    for row in (first, second):
+        assert np.all(np.isfinite([row["accuracy"], row["premem"]]))
+        assert len(np.unique(np.array(row["accuracy"])[~inside])) > 1
+
+
 def test_candidates_are_sampled_by_the_policy_too(tmp_path: Path) -> None:
     chosen = config("adaptive", rounds=RoundsConfig(budgets=(16, 24)))
     chosen = replace(chosen, scoring=replace(chosen.scoring, candidates=10, keep_completions=1))

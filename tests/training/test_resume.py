@@ -81,6 +81,7 @@ def test_killed_while_training_scoring_and_checkpointing(
     assert sum(found["died"].values()) >= 3
 
 
+@pytest.mark.slow
 def test_killed_within_the_turns_of_a_sampling_policy(
     model_with_dropout: Path, tmp_path: Path
 ) -> None:
