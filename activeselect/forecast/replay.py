@@ -29,7 +29,7 @@ from activeselect.scoring.budget import (
     SkipMemorized,
     systematic_subset,
 )
-from activeselect.scoring.trajectory import WALK, Counts
+from activeselect.scoring.trajectory import Counts
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -37,8 +37,6 @@ BoolArray = NDArray[np.bool_]
 
 LEVEL = 0.95
 MANY = "outcomes_50"
-#: Standard deviations of the walk to choose from, on the other runs.
-WALKS = (0.8, 1.2, 1.6, 2.0)
 MakePolicy = Callable[["Recording"], SamplingPolicy]
 
 
@@ -144,18 +142,12 @@ def _tokens(table: pa.Table) -> dict[int, int]:
 
 
 def replay(runs: list[Recording], settings: Settings) -> dict[str, Any]:
-    """Replay a policy on every run, next to the paper's protocol on the same draws.
-
-    The walk of ``adaptive`` is the one with the smallest mean |bias| on the *other* runs, on draws
-    of their own; with a single run it is the default.
-    """
+    """Replay a policy on every run, next to the paper's protocol on the same draws."""
     rows = []
     for run in runs:
-        others = [other for other in runs if other is not run]
-        walk = _choose_walk(others, settings) if settings.policy == Adaptive.name else None
-        results = [_once(run, settings, _maker(settings, walk), k) for k in range(settings.repeats)]
+        results = [_once(run, settings, _maker(settings), k) for k in range(settings.repeats)]
         means = {key: _interval([result[key] for result in results]) for key in results[0]}
-        rows.append({"run": run.name, "walk": walk, **means})
+        rows.append({"run": run.name, **means})
     about = "truth: premem of the last checkpoint, from the outcomes held back at all checkpoints"
     return {"settings": vars(settings), "level": LEVEL, "about": about, "runs": rows}
 
@@ -211,7 +203,7 @@ def _once(run: Recording, settings: Settings, make: MakePolicy, repeat: int) -> 
     }
 
 
-def _maker(settings: Settings, walk: float | None) -> MakePolicy:
+def _maker(settings: Settings) -> MakePolicy:
     n, tau = settings.samples, settings.tau
     if settings.policy == Exact.name:
         return lambda run: Exact(n, tau)
@@ -223,19 +215,7 @@ def _maker(settings: Settings, walk: float | None) -> MakePolicy:
         len(run.right),
         settings.share,
         resolution=run.right.shape[2] // 2,
-        walk=walk or WALK,
     )
-
-
-def _choose_walk(runs: list[Recording], settings: Settings) -> float | None:
-    if not runs:
-        return None
-
-    def bias(walk: float) -> float:
-        made = _maker(settings, walk)
-        return float(np.mean([abs(_once(run, settings, made, 1000)["bias"]) for run in runs]))
-
-    return min(WALKS, key=bias)
 
 
 def _spearman(a: FloatArray, b: FloatArray) -> float:

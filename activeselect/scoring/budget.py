@@ -13,7 +13,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from activeselect.scoring.trajectory import ACCURACY, WALK, Counts, beliefs, best_open
+from activeselect.scoring.trajectory import Counts, beliefs, best_open
+from activeselect.scoring.walk import ACCURACY
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -118,7 +119,6 @@ class Adaptive:
             with as many in each round to come as in the current one.
         threshold: of the strategy's decision, an accuracy; None = the order matters.
         resolution: premem as this many samples per round would show it; None = ``samples``.
-        walk: standard deviation of the log-odds' walk from round to round.
     """
 
     name: ClassVar[str] = "adaptive"
@@ -128,7 +128,6 @@ class Adaptive:
     share: float = 0.2
     threshold: float | None = None
     resolution: int | None = None
-    walk: float = WALK
     _known: dict[bytes, FloatArray] = field(default_factory=dict, repr=False, compare=False)
 
     def ask(self, counts: Counts) -> IntArray:
@@ -142,7 +141,7 @@ class Adaptive:
             return np.zeros(len(sampled), dtype=np.int64)
         if not sampled.any() and int(opened.sum()) <= left:
             return np.asarray(opened, dtype=np.int64)
-        belief = beliefs(counts, self._before(counts), walk=self.walk)
+        belief = beliefs(counts, self._before(counts), fit=False)
         worth = np.where(free, gain(belief, self._matters(belief[opened])), -np.inf)
         if len(counts.right) < self.rounds:
             worth = worth * np.minimum(1.0, self.tau / np.maximum(counts.mean_nll[-1], self.tau))
@@ -167,7 +166,7 @@ class Adaptive:
         return int(budget / sum(stay**k for k in range(to_come + 1)))
 
     def premem(self, counts: Counts) -> FloatArray:
-        best, belief = best_open(counts, self.tau, self.resolution or self.samples, walk=self.walk)
+        best, belief = best_open(counts, self.tau, self.resolution or self.samples)
         nll = counts.latest(counts.mean_nll)
         premem = np.where(nll >= self.tau, belief @ ACCURACY, best)
         return np.where(np.isnan(nll), np.nan, premem)
@@ -175,7 +174,7 @@ class Adaptive:
     def accuracy(self, counts: Counts) -> FloatArray:
         """Posterior mean; of an example that was not sampled, what earlier rounds and NLLs say."""
         known = counts.measured.any(axis=0)
-        belief = beliefs(counts, self._before(counts), walk=self.walk)
+        belief = beliefs(counts, self._before(counts), fit=False)
         return np.where(known, belief @ ACCURACY, np.nan)
 
     def _matters(self, belief: FloatArray) -> FloatArray:
@@ -194,7 +193,7 @@ class Adaptive:
         key = b"".join(a.tobytes() for a in (earlier.right, earlier.sampled, earlier.mean_nll))
         if key not in self._known:
             self._known.clear()
-            self._known[key] = beliefs(earlier, walk=self.walk)
+            self._known[key] = beliefs(earlier)
         return self._known[key]
 
 

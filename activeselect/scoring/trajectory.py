@@ -2,34 +2,44 @@
 
 The log-odds of an example's accuracy start near a line on the log of its mean NLL (and of its
 length, where known) and move from round to round by a drift, again such a line, and a random walk.
-Samples are binomial. Beliefs are distributions on a grid of log-odds, so the posterior of the
-accuracy, and of the *maximum over noisy rounds* that pre-memorization accuracy is made of, are sums
-and not approximations: the maximum has none of the upward bias of a maximum over sampled shares.
+Samples are binomial. The lines and both standard deviations, at the start and of the walk, are
+those under which the samples of the round are likeliest: a run fits them to itself.
+
+Beliefs are distributions on a grid of log-odds, so the posterior of the accuracy, and of the
+*maximum over noisy rounds* that pre-memorization accuracy is made of, are sums and not
+approximations: the maximum has none of the upward bias of a maximum over sampled shares.
 
 A round in which an example was not measured does not exist for it: the first measured one is its
-first. Only the lines are shared between examples.
+first. Only the fits are shared between examples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 from scipy.stats import binom
+
+from activeselect.scoring.walk import (
+    ACCURACY,
+    LOG_ODDS,
+    fit_line,
+    likeliest,
+    likelihood,
+    move,
+    normal,
+)
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-LOG_ODDS: FloatArray = np.linspace(-6.0, 6.0, 25)
-ACCURACY: FloatArray = expit(LOG_ODDS)
-SPREAD = 2.0  # sd of the log-odds around the first round's line
-WALK = 1.6  # sd of the random walk from round to round (docs/sampling.md)
-_STEP = float(LOG_ODDS[1] - LOG_ODDS[0])
-_RIDGE = 1.0  # of the lines: one unit of information against each coefficient
+SPREAD = 2.0  # usual sd of the log-odds around the first round's line
+WALK = 1.2  # usual sd of the random walk from round to round
 _LOWEST_NLL = 1e-4
+_ROWS = 1 << 13  # examples at a time, so that what is worked on stays in the cache
 
 
 @dataclass(frozen=True)
@@ -89,51 +99,82 @@ class Counts:
         return Counts(self.right[:round], self.sampled[:round], self.mean_nll[:round], self.tokens)
 
 
-def beliefs(counts: Counts, start: FloatArray | None = None, *, walk: float = WALK) -> FloatArray:
+@dataclass(frozen=True)
+class Step:
+    """The fits of one round: shifts ``[N]`` and standard deviations."""
+
+    shift: FloatArray
+    spread: float  # of examples that are new, around their line
+    walk: float  # of the others
+
+
+def beliefs(counts: Counts, start: FloatArray | None = None, *, fit: bool = True) -> FloatArray:
     """Distribution of each example's accuracy after the last round, ``[N, G]`` on ``ACCURACY``.
 
     Args:
         counts: measurements, R rounds.
         start: the same of the first R - 1 rounds, to save the walk through them.
-        walk: standard deviation of the random walk.
+        fit: the last round's standard deviations too; else the usual ones are taken.
     """
-    rounds = len(counts.right)
-    if start is not None:
-        return advance(start, counts, rounds - 1, walk)[0]
-    belief = advance(None, counts, 0, walk)[0]
-    for round in range(1, rounds):
-        belief = advance(belief, counts, round, walk)[0]
-    return belief
+    last = len(counts.right) - 1
+    if start is None:
+        start = _unknown(counts)
+        for round in range(last):
+            start, _ = advance(start, counts, round)
+    return advance(start, counts, last, fit=fit)[0]
 
 
 def advance(
-    belief: FloatArray | None, counts: Counts, round: int, walk: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """One round further: the belief after it, and the shift and likelihood that led there.
+    belief: FloatArray, counts: Counts, round: int, *, fit: bool = True
+) -> tuple[FloatArray, Step]:
+    """The belief after one more round, ``[N, G]``, and what was fitted in it."""
+    right, sampled, x = counts.right[round], counts.sampled[round], _covariates(counts, round)
+    after, shift, sds = belief.copy(), np.zeros(len(right)), [SPREAD, WALK]
+    for kind, which in enumerate(newcomers(counts, round)):
+        at = np.flatnonzero(which)
+        known = np.flatnonzero(which & (sampled > 0))
+        columns = slice(None, None if kind else -1)  # a new example has no earlier NLL
 
-    Returns:
-        belief ``[N, G]``, shift of the log-odds ``[N]``, likelihood ``[N, G]``.
-    """
-    right, sampled = counts.right[round], counts.sampled[round]
-    first, later = newcomers(counts, round)
-    x = _covariates(counts, round)
-    shift = np.zeros(len(right))
-    start = _normal(LOG_ODDS[None, :], SPREAD)
-    expected = np.repeat(start, len(right), axis=0) if belief is None else belief.copy()
-    if first.any():
-        at, level = np.flatnonzero(first), x[first, :-1]  # no earlier NLL to compare with
-        prior = np.full(len(at), SPREAD**2)
-        shift[at] = _line(level, np.zeros(len(at)), prior, right[at], sampled[at])
-        expected[at] = _normal(LOG_ODDS[None, :] - shift[at, None], SPREAD)
-    if later.any():
-        at, moved = np.flatnonzero(later), expected[later]
-        mean = moved @ LOG_ODDS
-        variance = moved @ LOG_ODDS**2 - mean**2 + walk**2
-        shift[at] = _line(x[at], mean, variance, right[at], sampled[at])
-        expected[at] = move(moved, shift[at], walk)
-    likelihood = _likelihood(right, sampled)
-    posterior = expected * likelihood
-    return posterior / posterior.sum(axis=1, keepdims=True), shift, likelihood
+        def group(rows: IntArray, *, new: bool = not kind, columns: slice = columns) -> _Group:
+            start = None if new else belief[rows]
+            return _Group(start, x[rows, columns], right[rows], sampled[rows])
+
+        if fit and len(known):
+            sds[kind] = likeliest(sds[kind], group(known).evidence)
+        weights = group(known).line(sds[kind])
+        shift[at] = x[at, columns] @ weights
+        for rows in _chunks(at):
+            posterior = group(rows).expected(sds[kind], shift[rows])
+            posterior *= likelihood(right[rows], sampled[rows])
+            after[rows] = posterior / posterior.sum(axis=1, keepdims=True)
+    return after, Step(shift, *sds)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Examples of one round that share a line and a standard deviation."""
+
+    start: FloatArray | None  # belief so far, [n, G]; None: the round is their first
+    x: FloatArray  # [n, p]
+    right: IntArray
+    sampled: IntArray
+
+    def line(self, sd: float) -> FloatArray:
+        mean, variance = np.zeros(len(self.x)), np.full(len(self.x), sd**2)
+        if self.start is not None:
+            mean = self.start @ LOG_ODDS
+            variance += self.start @ LOG_ODDS**2 - mean**2
+        return fit_line(self.x, mean, variance, self.right, self.sampled)
+
+    def expected(self, sd: float, shift: FloatArray) -> FloatArray:
+        if self.start is None:
+            return normal(LOG_ODDS[None, :] - shift[:, None], sd)
+        return move(self.start, shift, sd)
+
+    def evidence(self, sd: float) -> float:
+        """Log-likelihood of the samples, up to a constant."""
+        expected = self.expected(sd, self.x @ self.line(sd))
+        return float(np.log((expected * likelihood(self.right, self.sampled)).sum(axis=1)).sum())
 
 
 def newcomers(counts: Counts, round: int) -> tuple[BoolArray, BoolArray]:
@@ -142,26 +183,7 @@ def newcomers(counts: Counts, round: int) -> tuple[BoolArray, BoolArray]:
     return now & ~seen, now & seen
 
 
-def move(belief: FloatArray, shift: FloatArray, walk: float) -> FloatArray:
-    """Random walk and shift of distributions ``[N, ..., G]`` by ``[N]``; the ends absorb."""
-    walked = belief @ _normal(LOG_ODDS[None, :] - LOG_ODDS[:, None], walk)
-    grid = np.arange(len(LOG_ODDS))
-    source = np.clip(grid[None, :] + shift[:, None] / _STEP, 0, len(LOG_ODDS) - 1)
-    low = np.minimum(np.floor(source).astype(np.int64), len(LOG_ODDS) - 2)
-    part = source - low
-    out = np.zeros_like(walked)
-    rows = np.arange(len(walked))
-    for column in grid:  # spread each grid point's mass over the two points around its new place
-        mass = walked[..., column]
-        share = part[:, column].reshape(-1, *[1] * (mass.ndim - 1))
-        out[rows, ..., low[:, column]] += mass * (1 - share)
-        out[rows, ..., low[:, column] + 1] += mass * share
-    return out
-
-
-def best_open(
-    counts: Counts, tau: float, samples: int, *, walk: float = WALK
-) -> tuple[FloatArray, FloatArray]:
+def best_open(counts: Counts, tau: float, samples: int) -> tuple[FloatArray, FloatArray]:
     """Expected best accuracy over rounds that are not memorized, and the last belief.
 
     Of the joint distribution of (best so far, accuracy now) the walk keeps
@@ -173,25 +195,52 @@ def best_open(
         tau: memorization threshold, nats per token.
         samples: the best of what this many samples per round would show. A maximum depends on
             it, and a protocol with other counts is comparable only at the same one.
-        walk: standard deviation of the random walk.
 
     Returns:
         the expectation ``[N]``, 0 where no round was open, and the belief ``[N, G]``.
     """
-    levels = binom.cdf(np.arange(samples + 1)[:, None], samples, ACCURACY[None, :])
-    belief: FloatArray | None = None
-    best = np.zeros((counts.right.shape[1], samples + 1, len(ACCURACY)))
+    belief, steps = _unknown(counts), []
     for round in range(len(counts.right)):
-        belief, shift, likelihood = advance(belief, counts, round, walk)
-        first, later = newcomers(counts, round)
-        best[first] = belief[first, None, :]
-        moved = move(best[later], shift[later], walk) * likelihood[later, None, :]
-        best[later] = moved / moved[:, -1].sum(axis=1)[:, None, None]
-        best[counts.mean_nll[round] >= tau] *= levels
-    assert belief is not None
-    ever = (counts.mean_nll >= tau).any(axis=0)
-    expected = (1 - best[:, :-1].sum(axis=2)).sum(axis=1) / samples
-    return np.where(ever, expected, 0.0), belief
+        belief, step = advance(belief, counts, round)
+        steps.append(step)
+    expected = np.zeros(len(belief))
+    for rows in _chunks(np.flatnonzero((counts.mean_nll >= tau).any(axis=0))):
+        expected[rows] = _best_of(counts, rows, steps, tau, samples)
+    return expected, belief
+
+
+def _best_of(
+    counts: Counts, rows: IntArray, steps: list[Step], tau: float, samples: int
+) -> FloatArray:
+    """:func:`best_open` of some examples, from fits of all."""
+    levels = binom.cdf(np.arange(samples + 1)[:, None], samples, ACCURACY[None, :])
+    opened, sampled = counts.mean_nll[:, rows] >= tau, counts.sampled[:, rows]
+    matters = (opened | (sampled > 0))[::-1].cumsum(axis=0)[::-1] > 0  # now or later
+    best = np.ones((len(rows), samples + 1, len(ACCURACY)))
+    for round, step in enumerate(steps):
+        first, later = (which[rows] & matters[round] for which in newcomers(counts, round))
+        shift = step.shift[rows]
+        best[first] *= normal(LOG_ODDS - shift[first, None], step.spread)[:, None, :]
+        best[later] = move(best[later], shift[later], step.walk)
+        here = first | later
+        seen = likelihood(counts.right[round, rows[here]], sampled[round, here])
+        best[here] *= seen[:, None, :]
+        best[here] /= best[here, -1].sum(axis=1)[:, None, None]
+        best[opened[round]] *= levels
+    below: FloatArray = best[:, :-1].sum(axis=2) / best[:, -1:].sum(axis=2)
+    expected: FloatArray = 1 - below.mean(axis=1)
+    return expected
+
+
+def _unknown(counts: Counts) -> FloatArray:
+    """Belief about examples of which nothing was measured, ``[N, G]``."""
+    start = normal(LOG_ODDS[None, :], SPREAD)
+    return np.repeat(start, counts.right.shape[1], axis=0)
+
+
+def _chunks(rows: IntArray) -> Iterator[IntArray]:
+    for start in range(0, len(rows), _ROWS):
+        yield rows[start : start + _ROWS]
 
 
 def _covariates(counts: Counts, round: int) -> FloatArray:
@@ -206,36 +255,3 @@ def _covariates(counts: Counts, round: int) -> FloatArray:
         change = nll - np.log(np.maximum(before.latest(before.mean_nll), _LOWEST_NLL))
     columns.append(np.nan_to_num(change))
     return np.column_stack(columns)
-
-
-def _line(
-    x: FloatArray, mean: FloatArray, variance: FloatArray, right: IntArray, sampled: IntArray
-) -> FloatArray:
-    """Shift of the log-odds ``[N]`` as a line on ``x``, by penalized logistic regression.
-
-    The mean of ``expit`` over a normal is close to ``expit(mean / sqrt(1 + pi * variance / 8))``
-    (MacKay 1992), which makes the marginal likelihood a logistic regression with an offset.
-    """
-    shrink = 1 / np.sqrt(1 + np.pi * variance / 8)
-    design, offset = x * shrink[:, None], mean * shrink
-    weights = np.zeros(x.shape[1])
-    for _ in range(8):
-        p = expit(offset + design @ weights)
-        gradient = design.T @ (right - sampled * p) - _RIDGE * weights
-        curvature = (design.T * (sampled * p * (1 - p))) @ design + _RIDGE * np.eye(len(weights))
-        weights = weights + np.clip(np.linalg.solve(curvature, gradient), -2, 2)
-    shift: FloatArray = x @ weights
-    return shift
-
-
-def _likelihood(right: IntArray, sampled: IntArray) -> FloatArray:
-    log = right[:, None] * np.log(ACCURACY) + (sampled - right)[:, None] * np.log1p(-ACCURACY)
-    likelihood: FloatArray = np.exp(log - log.max(axis=1, keepdims=True))
-    return likelihood
-
-
-def _normal(distance: FloatArray, sd: float) -> FloatArray:
-    log = -0.5 * (distance / sd) ** 2
-    density: FloatArray = np.exp(log - log.max(axis=-1, keepdims=True))
-    density /= density.sum(axis=-1, keepdims=True)
-    return density

@@ -18,15 +18,8 @@ from activeselect.scoring.budget import (
     systematic_subset,
 )
 from activeselect.scoring.functional import pre_memorization_accuracy
-from activeselect.scoring.trajectory import (
-    ACCURACY,
-    LOG_ODDS,
-    SPREAD,
-    Counts,
-    advance,
-    beliefs,
-    best_open,
-)
+from activeselect.scoring.trajectory import SPREAD, Counts, beliefs, best_open
+from activeselect.scoring.walk import ACCURACY, LOG_ODDS, likeliest, move
 
 TAU, SAMPLES = 0.1, 4
 
@@ -123,7 +116,7 @@ def test_unbiased_where_the_truth_is_known_and_the_maximum_is_not() -> None:
     biases, raw = [], []
     for seed in range(4):
         accuracy, nll, right = world(seed, rounds=4, size=3000, walk=1.0)
-        policy = Adaptive(SAMPLES, TAU, 4, 0.35, resolution=25, walk=1.0)
+        policy = Adaptive(SAMPLES, TAU, 4, 0.35, resolution=25)
         shown = np.random.default_rng([seed, 1]).binomial(25, accuracy) / 25  # fresh samples
         opened = nll >= TAU
         best = np.where(opened, shown, 0).max(axis=0)
@@ -139,20 +132,53 @@ def test_the_best_agrees_with_paths_drawn_one_by_one() -> None:
     """Importance-weighted random paths of one example, without a grid of maxima."""
     right, sampled = np.array([[1], [3]]), np.array([[2], [4]])
     counts = Counts(right, sampled, np.array([[0.5], [0.3]]))
-    first, shift0, _ = advance(None, counts, 0, 1.0)
-    _, shift1, _ = advance(first, counts, 1, 1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trajectory, "fit_line", lambda x, *_: np.full(x.shape[1], 0.1))
+        patch.setattr(trajectory, "likeliest", lambda usual, _: usual / 2)
+        fast, belief = best_open(counts, TAU, 10)
+        np.testing.assert_allclose(belief, beliefs(counts))
     rng = np.random.default_rng(0)
-    start = np.exp(-0.5 * ((LOG_ODDS - shift0[0]) / SPREAD) ** 2)
+    shift = [0.1 + 0.1 * np.log(0.5 / 0.3), 0.1 + 0.1 * np.log(0.3 / 0.5)]
+    start = np.exp(-0.5 * ((LOG_ODDS - shift[0]) / (SPREAD / 2)) ** 2)
     a = rng.choice(LOG_ODDS, 200_000, p=start / start.sum())
-    b = np.clip(a + rng.normal(shift1[0], 1.0, len(a)), -6, 6)
+    b = np.clip(a + rng.normal(shift[1], trajectory.WALK / 2, len(a)), -6, 6)
     p, q = 1 / (1 + np.exp(-a)), 1 / (1 + np.exp(-b))
     weight = p * (1 - p) * q**3 * (1 - q)
     best = np.maximum(rng.binomial(10, p), rng.binomial(10, q)) / 10
     slow = float((weight * best).sum() / weight.sum())
-    fast, belief = best_open(counts, TAU, 10, walk=1.0)
     assert fast[0] == pytest.approx(slow, abs=0.01)
     assert belief[0] @ ACCURACY == pytest.approx((weight * q).sum() / weight.sum(), abs=0.01)
-    np.testing.assert_allclose(belief, beliefs(counts, walk=1.0))
+
+
+def test_a_move_keeps_mass_and_shifts_the_mean() -> None:
+    belief = np.random.default_rng(0).dirichlet(np.ones(len(LOG_ODDS)), (5, 3))
+    belief[..., :8] = belief[..., -8:] = 0.0  # far from the ends, which absorb
+    belief /= belief.sum(axis=2, keepdims=True)
+    shift = np.array([-0.7, 0.0, 0.26, 0.5, 1.3])
+    after = move(belief, shift, 0.3)
+    np.testing.assert_allclose(after.sum(axis=2), 1)
+    np.testing.assert_allclose(
+        (after - belief) @ LOG_ODDS, np.repeat(shift[:, None], 3, 1), atol=1e-3
+    )
+    assert np.all(move(belief, np.full(5, 99.0), 0.3)[..., -1] > 1 - 1e-9)
+
+
+@pytest.mark.parametrize("walk", [0.4, 1.0, 2.2])
+def test_a_run_finds_its_own_walk_from_two_samples_a_round(walk: float) -> None:
+    accuracy, _, _ = world(7, rounds=2, size=20_000, walk=walk)
+    right = np.random.default_rng(8).binomial(2, accuracy)
+    counts = Counts(right, np.full(right.shape, 2), np.full(right.shape, 0.3))
+    belief, first = trajectory.advance(trajectory._unknown(counts), counts, 0)
+    _, second = trajectory.advance(belief, counts, 1)
+    assert first.spread == pytest.approx(SPREAD, rel=0.1)
+    assert second.walk == pytest.approx(walk, rel=0.2)
+
+
+def test_the_likeliest_is_the_top_of_a_parabola_and_the_usual_one_without_evidence() -> None:
+    assert likeliest(2.0, lambda _: 0.0) == pytest.approx(2.0)
+    for sd in (1.0, 1.3, 2.9):
+        found = likeliest(2.0, lambda tried, sd=sd: -1e6 * (np.log(tried) - np.log(sd)) ** 2)
+        assert found == pytest.approx(sd, rel=1e-3)
 
 
 def test_gain_is_the_expected_fall_of_the_variance() -> None:
@@ -210,10 +236,11 @@ def test_rounds_before_anything_was_measured_change_nothing(seed: int, before: i
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000))
-def test_an_example_is_what_its_measured_rounds_say_but_for_the_shared_lines(seed: int) -> None:
+def test_an_example_is_what_its_measured_rounds_say_but_for_the_shared_fits(seed: int) -> None:
     counts, came = ragged(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trajectory, "_line", lambda x, *_: x.sum(axis=1) / 10)
+        patch.setattr(trajectory, "fit_line", lambda x, *_: np.full(x.shape[1], 0.1))
+        patch.setattr(trajectory, "likeliest", lambda usual, _: usual)
         for policy in policies(5):
             premem = policy.premem(counts)
             assert np.all(np.isnan(premem[came == len(counts.right)]))
