@@ -1,8 +1,11 @@
 """What differs between model families when rows share a batch and a cache.
 
 Most families read a padded batch and keep keys and values per position; then rows of any length
-go together. The exceptions are found here, from the model itself, and get a slower path:
+go together, and may join a batch that is under way. The exceptions are found here, from the model
+itself, and get a slower path:
 
+- layers with a sliding window keep the last positions only: rows of any length, but all from the
+  beginning;
 - recurrent layers (Qwen3-Next, LFM2, Mamba) would carry padding in their state: rows of one
   length only;
 - LongRoPE (Phi-3 with a long context) turns *all* positions differently once the text exceeds the
@@ -44,6 +47,11 @@ def reads_padding(config: Any) -> bool:
     """Whether all layers are attention, which can leave padding on the left out."""
     known = (DynamicLayer, DynamicSlidingWindowLayer)
     return all(type(layer) in known for layer in DynamicCache(config=config).layers)
+
+
+def keeps_all(config: Any) -> bool:
+    """Whether all layers keep the keys and values of every position."""
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
 
 
 @torch.inference_mode()

@@ -37,17 +37,10 @@ def run_batches(
         size = len(rows) * max(lengths[i] for i in rows)
         if (size > most and len(rows) > 1) or _overflows(compute, rows):
             if len(rows) == 1:
-                raise ModelError(
-                    f"Memory is too small for a single text of {size} tokens; lower "
-                    "scoring.max_new_tokens, scoring.samples or recipe.max_length, or use a "
-                    "smaller model."
-                )
+                raise too_small(size)
             if size <= most:
                 if most == float("inf"):
-                    _log.warning(
-                        f"Memory is too small for a batch of {size} tokens; scoring goes on with "
-                        "halves. Set scoring.batch_tokens lower to save the failed attempts."
-                    )
+                    warn_of_halves(size)
                 most = size / 2
             waiting += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
 
@@ -64,6 +57,21 @@ def _overflows(compute: Callable[[IntArray], None], rows: IntArray) -> bool:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return True
+
+
+def too_small(size: int) -> ModelError:
+    """The error where a single text, or a single prompt's completions, need too much."""
+    return ModelError(
+        f"Memory is too small for a single text of {size} tokens; lower scoring.max_new_tokens, "
+        "scoring.samples or recipe.max_length, or use a smaller model."
+    )
+
+
+def warn_of_halves(size: int) -> None:
+    _log.warning(
+        f"Memory is too small for a batch of {size} tokens; scoring goes on with halves. Set "
+        "scoring.batch_tokens lower to save the failed attempts."
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from activeselect.config import ScoringConfig
 from activeselect.data.answers import AnswerChecker
 from activeselect.data.prompts import Encoded
 from activeselect.errors import StrategyError
+from activeselect.scoring.batch import CHECK_EVERY
 from activeselect.scoring.families import rereads_after
 from activeselect.scoring.forward import (
     embed_questions,
@@ -23,11 +24,12 @@ from activeselect.scoring.forward import (
     token_log_probs,
     without_question,
 )
-from activeselect.scoring.generate import CHECK_EVERY, generate, longest_completion, stream_keys
+from activeselect.scoring.generate import generate, longest_completion
 from activeselect.scoring.gradients import project_gradients
 from activeselect.scoring.guards import count_answers
 from activeselect.scoring.scores import Scores
 from activeselect.scoring.signals import ONE_PASS
+from activeselect.scoring.streams import stream_keys
 from activeselect.scoring.tokens import before_stop, end_tokens_of, pad_token_of, start_token_of
 
 #: Tokens of a chunk's first completion that are compared with a fresh pass of the model.

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from activeselect.errors import ModelError
-from activeselect.scoring.generate import generate, longest_completion, stream_keys
+from activeselect.scoring.generate import generate, longest_completion
+from activeselect.scoring.nucleus import draw
+from activeselect.scoring.streams import stream_keys
 
 VOCABULARY, CONTEXT, PAD, END = 29, 40, 0, 1
 ENDS = [END, 7, 11, 13, 20]
@@ -257,8 +259,6 @@ def test_pairs_of_tokens_follow_the_chain_rule(llama: Any, sampling_reference: M
 
 def test_a_token_of_probability_0_is_never_drawn() -> None:
     """The largest uniform number rounds up to 1, and the sum of probabilities may stay below."""
-    from activeselect.scoring.generate import _sample
-
     generator = torch.Generator().manual_seed(0)
     possible = torch.randn(200, 5, generator=generator)
     logits = torch.cat([possible, torch.full((200, 3), -torch.inf)], dim=1)
@@ -266,18 +266,14 @@ def test_a_token_of_probability_0_is_never_drawn() -> None:
     assert (mass < 1).any()
     assert (mass >= 1).any()
     for drawn, expected in ((1 - 2**-53, possible.argmin(dim=-1)), (0.0, possible.argmax(dim=-1))):
-        assert torch.equal(_sample(logits, np.full(200, drawn), 1.0, 1.0), expected)
+        assert torch.equal(draw(logits, np.full(200, drawn), 1.0, 1.0), expected)
 
 
 def test_ties_are_broken_the_same_way_everywhere() -> None:
-    from activeselect.scoring.generate import _sample
-
     drawn = np.linspace(0, 0.999, 50)
     logits = torch.zeros(50, 5)
-    assert _sample(logits, drawn, 1.0, 0.5).tolist() == sorted(
-        _sample(logits, drawn, 1.0, 0.5).tolist()
-    )
-    assert set(_sample(logits, drawn, 1.0, 0.5).tolist()) == {0, 1, 2}
+    assert draw(logits, drawn, 1.0, 0.5).tolist() == sorted(draw(logits, drawn, 1.0, 0.5).tolist())
+    assert set(draw(logits, drawn, 1.0, 0.5).tolist()) == {0, 1, 2}
 
 
 def test_every_end_token_ends(llama: Any) -> None:

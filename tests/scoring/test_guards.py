@@ -160,7 +160,7 @@ def test_tallies_of_parts_add_up_and_survive_the_disk(
 
 
 def test_watched_log_probs_are_the_models(model: Any, tokenizer: Any, items: list[Encoded]) -> None:
-    from activeselect.scoring.generate import stream_keys
+    from activeselect.scoring.streams import stream_keys
 
     said: dict[int, list[float]] = {0: [], 3: [9.0], 5: []}
     rows = generate(

@@ -1,0 +1,275 @@
+"""Tokens of sampled completions per second, beside ``transformers.generate`` in the same run.
+
+Both complete the same prompts with the same model, samples, temperature and nucleus, and hold at
+most the same number of tokens in the key-value cache (what is held is looked at after every
+forward pass, rows x columns that were allocated). ``transformers`` gets its prompts by length and
+the faster of two batch sizes: the largest that the memory allows, found by trying it out, and
+its half. Only tokens of completions count, up to and with the end token.
+
+- ``skills``: the built-in model and the problems of its benchmark.
+- ``gsm8k``: a small Llama with random weights that writes texts as long as GSM8K's: whether a text
+  ends is a function of its newest token and its length, made so that the model's lengths, prompt
+  included, are distributed like GSM8K's. To both sides it is a model like any other.
+
+Each line is the median over pairs, theirs and ours by turns; the time is the processor's on one
+thread, the wall's beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from activeselect.config import PromptConfig
+from activeselect.data.prompts import encode
+from activeselect.data.skills import base_path, build_preset
+from activeselect.scoring.generate import generate
+from activeselect.scoring.streams import stream_keys
+
+#: Tokens (words, groups of up to three digits, marks) of GSM8K's train set at every 5th percent:
+#: of the questions, and of questions and traces together.
+QUESTION = (10, 27, 31, 34, 36, 38, 40, 42, 44, 46, 48, 51, 53, 56, 59, 62, 66, 72, 79, 90, 203)
+WHOLE = (46, 75, 84, 91, 97, 104, 110, 115, 122, 128, 135, 141, 148, 157, 165, 175, 185, 199, 218)
+WHOLE += (246, 424)
+TEMPERATURE, TOP_P = 0.8, 0.95
+ROW = "{:<8} {:<13} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>16}"
+HEAD = ("case", "", "rows", "tokens/s", "(wall)", "length", "held", "seconds", "ratio (min-max)")
+
+
+@dataclass(frozen=True)
+class Case:
+    model: Any
+    prompts: list[np.ndarray]
+    end: int
+    pad: int
+    longest: int
+
+
+def skills(prompts: int) -> Case:
+    tokenizer = AutoTokenizer.from_pretrained(base_path())
+    model = LlamaForCausalLM.from_pretrained(base_path()).eval()
+    pool = build_preset("mixed", seed=1000, pool_size=prompts, test_size=8).pool
+    items = encode(pool, range(prompts), tokenizer, PromptConfig())
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    return Case(model, [item.prompt for item in items], end, pad, 48)
+
+
+def gsm8k(prompts: int) -> Case:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=8192,
+        hidden_size=256,
+        intermediate_size=688,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=1024,
+        eos_token_id=1,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config).eval()
+    model.lm_head.weight.data.mul_(16)  # as sure of its next token as a trained model
+    model.register_forward_hook(
+        partial(end_like, ending_chance(), config.eos_token_id), with_kwargs=True
+    )
+    rng = np.random.default_rng(0)
+    share = np.linspace(0, 1, len(QUESTION))
+    lengths = np.interp(rng.random(prompts), share, QUESTION).astype(int)
+    texts = [rng.integers(2, config.vocab_size, n).astype(np.int32) for n in lengths]
+    return Case(model, texts, config.eos_token_id, config.pad_token_id, 400)
+
+
+def ending_chance() -> torch.Tensor:
+    """Chance that a text of so many tokens is whole, given that it is not shorter, ``[425]``."""
+    reached = np.interp(np.arange(WHOLE[-1] + 2), WHOLE, np.linspace(0, 1, len(WHOLE)))
+    return torch.from_numpy(np.diff(reached) / (1 - reached[:-1]).clip(1e-9)).clamp(max=1)
+
+
+def end_like(
+    chance: torch.Tensor, end: int, _: Any, args: Any, given: dict[str, Any], out: Any
+) -> Any:
+    """Let the model end its text now, or not: the same for the same token and length."""
+    if "position_ids" not in given:  # somebody looks whether the model fills a cache
+        return out
+    length = given["position_ids"][:, -1].clamp(max=len(chance) - 1)
+    token = given["input_ids"][:, -1]
+    draw = ((token * 7919 + length * 104_729) % 65_537).double() / 65_537
+    out.logits[:, -1, end] = torch.where(draw < chance[length], 1e4, -1e4)
+    return out
+
+
+@dataclass
+class Run:
+    """What one side did: processor and wall seconds, tokens, and the fullest cache in tokens."""
+
+    processor: float = 0.0
+    wall: float = 0.0
+    tokens: int = 0
+    completions: int = 0
+    held: int = 0
+
+
+@contextmanager
+def measured(case: Case) -> Iterator[Run]:
+    run = Run()
+
+    def look(_: Any, args: Any, given: dict[str, Any], out: Any) -> None:
+        keys = given["past_key_values"].layers[0].keys
+        one = keys.shape[1] * keys.shape[3] * keys.element_size()
+        run.held = max(run.held, keys.untyped_storage().nbytes() // one)
+
+    hook = case.model.register_forward_hook(look, with_kwargs=True)
+    processor, wall = time.process_time(), time.perf_counter()
+    try:
+        yield run
+    finally:
+        run.processor, run.wall = time.process_time() - processor, time.perf_counter() - wall
+        hook.remove()
+
+
+def ours(case: Case, samples: int, memory: int, seed: int) -> Run:
+    keys = stream_keys(np.arange(len(case.prompts)), samples, seed=seed, round=0)
+    with measured(case) as run:
+        rows = generate(
+            case.model,
+            case.prompts,
+            samples=samples,
+            temperature=TEMPERATURE,
+            top_p=TOP_P,
+            max_new_tokens=case.longest,
+            keys=keys,
+            end_tokens=[case.end],
+            pad_token=case.pad,
+            batch_tokens=memory,
+        )
+    lengths = [min(len(row) + 1, case.longest) for some in rows for row in some]
+    run.tokens, run.completions = sum(lengths), len(lengths)
+    return run
+
+
+def theirs(case: Case, samples: int, batch: int, seed: int, only: int | None = None) -> Run:
+    """``batch`` prompts at a time; ``only``: so many batches, those of the longest prompts."""
+    torch.manual_seed(seed)
+    prompts = sorted(case.prompts, key=len, reverse=True)
+    lengths: list[int] = []
+    with measured(case) as run:
+        for start in range(0, len(prompts), batch)[:only]:
+            some = prompts[start : start + batch]
+            width = max(map(len, some))
+            ids = torch.full((len(some), width), case.pad)
+            mask = torch.zeros_like(ids)
+            for row, prompt in enumerate(some):
+                ids[row, width - len(prompt) :] = torch.from_numpy(prompt.astype(np.int64))
+                mask[row, width - len(prompt) :] = 1
+            out = case.model.generate(
+                ids,
+                attention_mask=mask,
+                do_sample=True,
+                num_return_sequences=samples,
+                temperature=TEMPERATURE,
+                top_p=TOP_P,
+                top_k=0,
+                max_new_tokens=case.longest,
+                eos_token_id=case.end,
+                pad_token_id=case.pad,
+            )[:, width:]
+            ended = (out == case.end).long()
+            lengths += (out.shape[1] - (ended.cumsum(1) - ended).sum(1)).tolist()
+    run.tokens, run.completions = sum(lengths), len(lengths)
+    return run
+
+
+def best_batch(case: Case, samples: int, memory: int) -> int:
+    """Prompts that transformers completes at a time fastest without holding more than memory."""
+    tried: dict[int, Run] = {}
+    width = max(map(len, case.prompts)) + case.longest // 2  # a first guess
+    batch = max(1, memory // width // samples)
+    while True:
+        tried[batch] = theirs(case, samples, batch, 0, only=1)
+        width = tried[batch].held / (batch * samples)
+        after = min(int(memory / width / samples), len(case.prompts)) or 1
+        if after in tried:
+            break
+        batch = after
+    fits = {size: run for size, run in tried.items() if run.held <= memory} or {1: tried[batch]}
+    half = max(fits) // 2
+    if half:
+        fits[half] = theirs(case, samples, half, 0, only=2)
+    return max(fits, key=lambda size: fits[size].tokens / fits[size].processor)
+
+
+def compare(name: str, case: Case, samples: int, memory: int, pairs: int) -> None:
+    best = best_batch(case, samples, memory)
+    sides: dict[str, Callable[[int], Run]] = {
+        "transformers": lambda seed: theirs(case, samples, best, seed),
+        "activeselect": lambda seed: ours(case, samples, memory, seed),
+    }
+    runs: dict[str, list[Run]] = {side: [] for side in sides}
+    for seed in range(1, pairs + 1):
+        for side, run in sides.items():
+            runs[side].append(run(seed))
+    speed = {side: [run.tokens / run.processor for run in some] for side, some in runs.items()}
+    ratios = [b / a for a, b in zip(*speed.values(), strict=True)]
+    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    for side, some in runs.items():
+        print(
+            ROW.format(
+                name,
+                side,
+                f"{best * samples}" if side == "transformers" else "",
+                f"{statistics.median(speed[side]):,.0f}",
+                f"{statistics.median(run.tokens / run.wall for run in some):,.0f}",
+                f"{statistics.mean(run.tokens / run.completions for run in some):.1f}",
+                f"{max(run.held for run in some):,}",
+                f"{statistics.median(run.processor for run in some):.1f}",
+                spread if side == "activeselect" else "",
+            ),
+            flush=True,
+        )
+
+
+CASES: dict[str, Callable[[int], Case]] = {"skills": skills, "gsm8k": gsm8k}
+PROMPTS = {"skills": 800, "gsm8k": 64}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", nargs="+", default=[*CASES], choices=CASES)
+    parser.add_argument("--prompts", type=int, help=f"problems; default: {PROMPTS}")
+    parser.add_argument("--samples", type=int, default=5, help="completions of each")
+    parser.add_argument("--memory", type=int, default=8192, help="tokens in the cache")
+    parser.add_argument("--pairs", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    head = (
+        "case",
+        "",
+        "rows",
+        "tokens/s",
+        "(wall)",
+        "length",
+        "held",
+        "seconds",
+        "ratio (min-max)",
+    )
+    print(ROW.format(*head))
+    for name in args.cases:
+        case = CASES[name](args.prompts or PROMPTS[name])
+        compare(name, case, args.samples, args.memory, args.pairs)
+
+
+if __name__ == "__main__":
+    main()
