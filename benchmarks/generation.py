@@ -254,18 +254,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    head = (
-        "case",
-        "",
-        "rows",
-        "tokens/s",
-        "(wall)",
-        "length",
-        "held",
-        "seconds",
-        "ratio (min-max)",
-    )
-    print(ROW.format(*head))
+    print(ROW.format(*HEAD))
     for name in args.cases:
         case = CASES[name](args.prompts or PROMPTS[name])
         compare(name, case, args.samples, args.memory, args.pairs)
