@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -16,11 +18,10 @@ FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def overhead(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a module of the folder, as the scripts do among themselves."""
     monkeypatch.syspath_prepend(str(FOLDER))
-    import overhead
-
-    return overhead
+    return importlib.import_module
 
 
 def test_a_run_at_a_tiny_size(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_a_run_at_a_tiny_size(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_named(
-    overhead: ModuleType,
+    benchmark: Callable[[str], ModuleType],
     words: list[str],
     message: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -58,12 +59,12 @@ def test_a_mistake_is_named(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["overhead.py", *words])
     with pytest.raises(SystemExit) as stopped:
-        overhead.main()
+        benchmark("overhead").main()
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
 
 
-def test_the_clock_books_each_second_once(overhead: ModuleType) -> None:
+def test_the_clock_books_each_second_once(benchmark: Callable[[str], ModuleType]) -> None:
     class Job:
         def whole(self) -> None:
             time.sleep(0.02)
@@ -72,7 +73,7 @@ def test_the_clock_books_each_second_once(overhead: ModuleType) -> None:
         def part(self) -> None:
             time.sleep(0.05)
 
-    clock, kept = overhead.Clock(), []
+    clock, kept = benchmark("clock").Clock(), []
     clock.watch(Job, "whole", "whole")
     clock.watch(Job, "part", "part", lambda *_: (time.sleep(0.1), kept.append(1)))
     started = time.perf_counter()
@@ -86,28 +87,34 @@ def test_the_clock_books_each_second_once(overhead: ModuleType) -> None:
     assert sum(clock.wall.values()) <= spent - 0.1  # what is done afterwards is on no bill
 
 
-def test_correlation_of_scores_with_their_groups_accuracy(overhead: ModuleType) -> None:
+def test_correlation_of_scores_with_their_groups_accuracy(
+    benchmark: Callable[[str], ModuleType],
+) -> None:
+    found = benchmark("information")
     rng = np.random.default_rng(0)
     accuracy = np.linspace(0, 1, 12)
     group = rng.integers(0, 12, 600)
     perfect = (accuracy[group], group, accuracy)
     noise = (rng.normal(size=600), group, accuracy)
     constant = (np.ones(600), group, accuracy)
-    assert overhead.correlation([perfect]) == pytest.approx((1, 1, 1))
-    low, high = overhead.correlation([noise])[1:]
+    assert found.correlation([perfect]) == pytest.approx((1, 1, 1))
+    low, high = found.correlation([noise])[1:]
     assert -0.3 < low < 0 < high < 0.3
-    assert overhead.correlation([constant])[0] == 0
-    assert overhead.bits(0.0) == 0
-    assert overhead.bits(0.5) == pytest.approx(0.2075, abs=1e-4)
-    assert overhead.correlation([]) is None
+    assert found.correlation([constant])[0] == 0
+    assert found.bits(0.0) == 0
+    assert found.bits(0.5) == pytest.approx(0.2075, abs=1e-4)
+    assert found.correlation([]) is None
 
 
-def test_growth_is_fitted(overhead: ModuleType) -> None:
-    rows = [overhead.Row("", score=2 * n**1.5, scored=n) for n in (10, 100, 1000)]
-    assert overhead.exponent(rows) == pytest.approx(1.5)
+def test_growth_is_fitted(benchmark: Callable[[str], ModuleType]) -> None:
+    runs = benchmark("overhead_runs")
+    rows = [runs.Row("", score=2 * n**1.5, scored=n) for n in (10, 100, 1000)]
+    assert runs.exponent(rows) == pytest.approx(1.5)
 
 
-def test_dataflex_is_given_the_same_tokens(overhead: ModuleType, tmp_path: Path) -> None:
+def test_dataflex_is_given_the_same_tokens(
+    benchmark: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
     from activeselect.config import RecipeConfig
     from activeselect.data.load import SKILLS_PROMPT
     from activeselect.data.prompts import encode
@@ -119,7 +126,7 @@ def test_dataflex_is_given_the_same_tokens(overhead: ModuleType, tmp_path: Path)
     python.chmod(0o755)
     pool = build_preset("mixed", 1000, pool_size=40, test_size=10).pool
     where = tmp_path / "run"
-    overhead.run_dataflex(
+    benchmark("dataflex_side").run_dataflex(
         str(python),
         "loss",
         model="skills-base",
