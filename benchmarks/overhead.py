@@ -98,7 +98,7 @@ def rows_of(options: argparse.Namespace, study: StudyConfig, where: Path) -> Ite
     for name in options.rows:
         yield runs[name]()
     for selector in SELECTORS if options.dataflex else ():
-        yield dataflex(options.dataflex, selector, ours, where / selector)
+        yield dataflex(options.dataflex, selector, ours, where / f"dataflex-{selector}")
 
 
 def _tiny(config: RunConfig) -> RunConfig:
