@@ -23,6 +23,8 @@ class RoundsConfig:
         score_until: no scoring after that epoch of a stage; default: up to the last one. A small
             model memorizes answers before wording, which the threshold on the likelihood cannot
             see; what it answers in the first epochs is then the better measure, and cheaper.
+        score_last: when acquiring, score the last stage, too. Nothing is chosen after it, and it is
+            the largest: what it measures is for the record, the report and the forecast.
         restart: start every stage from the base model (as the paper does), or continue.
         near: what a candidate is judged by that was never scored itself: the scored examples of
             its ``group``, or those of the most similar ``text`` or ``embedding``; ``auto``: by
@@ -35,6 +37,7 @@ class RoundsConfig:
     budgets: tuple[int, ...] = ()
     score_every: int = 1
     score_until: int | None = None
+    score_last: bool = True
     restart: bool = True
     near: str = "auto"
     regions: int | None = None
@@ -68,3 +71,15 @@ class RoundsConfig:
             require(
                 len(self.budgets) <= 1, "rounds.budgets", "at most one size", list(self.budgets)
             )
+
+    def last_scored(self, stage: int, epochs: int) -> int:
+        """Epoch of a stage after which nothing is scored; 0: it is not scored at all.
+
+        Example:
+            >>> rounds = RoundsConfig(budgets=(10, 20), score_last=False)
+            >>> [rounds.last_scored(stage, epochs=6) for stage in (0, 1)]
+            [6, 0]
+        """
+        if self.mode == "acquire" and not self.score_last and stage + 1 == len(self.budgets):
+            return 0
+        return min(self.score_until or epochs, epochs)

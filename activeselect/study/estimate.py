@@ -83,9 +83,10 @@ def work_of(config: RunConfig, shape: Shape) -> Work:
     rounds, scoring, epochs = config.rounds, config.scoring, config.recipe.epochs
     budgets = rounds.budgets or (shape.pool,)
     what = measurements([*create(config.strategy).requires, *config.measure])
-    last = min(rounds.score_until or epochs, epochs)
-    times = len([e for e in range(1, last + 1) if e % rounds.score_every == 0]) if what else 0
-    scored = sum(min(scoring.limit or size, size) * times for size in budgets)
+    scored = 0
+    for stage, size in enumerate(budgets if what else ()):
+        times = rounds.last_scored(stage, epochs) // rounds.score_every
+        scored += min(scoring.limit or size, size) * times
     if what and rounds.mode == "acquire":
         scored += scoring.candidates * (len(budgets) - 1)
     fresh = budgets[-1] - budgets[0] if "before" in what else 0

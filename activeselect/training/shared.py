@@ -136,7 +136,7 @@ def common_stage(
     several = config.devices * config.num_nodes > 1  # processes hold parts of the model
     if shared is None or not alike or several or rounds.mode != "acquire":
         return None
-    until = min(rounds.score_until or epochs, epochs)
+    until = rounds.last_scored(stage, epochs)
     due = range(rounds.score_every, until + 1, rounds.score_every)
     return CommonStage(shared, stage, train, epochs=epochs, due=due)
 

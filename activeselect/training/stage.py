@@ -76,7 +76,7 @@ class Stage:
             prompt=run.prompt,
             train=self.train,
             score_every=self.config.rounds.score_every,
-            score_until=self.config.rounds.score_until,
+            score_until=self.config.rounds.last_scored(self.number, self.config.recipe.epochs),
             reselect=self.config.rounds.mode == "reweight",
             near=self.config.rounds.near,
             measure=self.config.measure,

@@ -113,6 +113,9 @@ def test_measuring_costs_only_where_a_strategy_asks_for_it() -> None:
     measured = work_of(replace(config, measure=("premem",)), SIZES)
     assert measured.scored == (10 + 20) * config.recipe.epochs
     assert measured.read > 0
+    without_last = replace(config.rounds, score_last=False)
+    less = work_of(replace(config, measure=("premem",), rounds=without_last), SIZES)
+    assert less.scored == 10 * config.recipe.epochs
 
 
 def test_memory_shrinks_with_what_the_recipe_saves() -> None:

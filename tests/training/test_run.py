@@ -224,6 +224,23 @@ def test_a_budget_above_the_pool_is_refused(tiny_model: Path) -> None:
         ActiveRun(config(tiny_model, rounds=RoundsConfig(budgets=(20, 500))))
 
 
+def test_without_score_last_the_same_is_chosen_and_the_last_stage_is_not_measured(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    found = {}
+    for last in (True, False):
+        rounds = RoundsConfig(budgets=(20, 40, 60), score_last=last)
+        where = tmp_path / str(last)
+        result = ActiveRun(config(tiny_model, rounds=rounds)).run(where)
+        tables = [pq.read_table(file) for file in sorted((where / "scores").glob("*.parquet"))]
+        stages = [table["stage"][0].as_py() for table in tables]
+        assert stages == ([0, 0, 1, 1, 2, 2] if last else [0, 0, 1, 1])
+        assert (result.curve[-1]["premem"] is None) is not last
+        groups = [entry["groups"] for entry in result.curve]
+        found[last] = (groups, [entry["test_accuracy"] for entry in result.curve])
+    assert found[True] == found[False]
+
+
 @pytest.mark.parametrize("restart", [True, False])
 def test_an_exception_in_any_epoch_resumes_to_the_same_bits(
     tiny_model: Path, tmp_path: Path, restart: bool
