@@ -174,7 +174,7 @@ class Adaptive:
     def accuracy(self, counts: Counts) -> FloatArray:
         """Posterior mean; of an example that was not sampled, what earlier rounds and NLLs say."""
         known = counts.measured.any(axis=0)
-        belief = beliefs(counts, self._before(counts), fit=False)
+        belief = beliefs(counts, self._before(counts))
         return np.where(known, belief @ ACCURACY, np.nan)
 
     def _matters(self, belief: FloatArray) -> FloatArray:
