@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,16 +15,15 @@ from activeselect.config import PromptConfig, ScoringConfig
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encode
 from activeselect.data.templates import with_examples
-from activeselect.errors import ConfigError, StrategyError
+from activeselect.errors import ConfigError
 from activeselect.scoring.passes import Parts
-from activeselect.scoring.ranks import once
 from activeselect.scoring.signals import PER_ROUND, measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.scoring.tokens import pad_token_of
 from activeselect.selection.registry import StrategySpec, create
 from activeselect.selection.sampler import ActiveSampler
 from activeselect.selection.strategy import Selection, Strategy
-from activeselect.training.context import ContextBuilder
+from activeselect.training.choosing import Chooser, Moment
 from activeselect.training.history import Cost, Forecast, Forecaster, History, forecast_inputs
 from activeselect.training.hooks import ActiveLoader, LightningHooks
 from activeselect.training.measurer import Measurer
@@ -135,10 +133,12 @@ class ActiveSelection(LightningHooks):
             store=store,
             threshold=self.strategy.decides_at,
         )
-        self.contexts = ContextBuilder(
+        self.chooser = Chooser(
+            self.strategy,
             self.recorder,
             what=self.what,
             near="auto" if reselect else near,  # reweighting carries nothing over
+            seed=seed,
         )
         self.forecaster = forecaster
 
@@ -242,7 +242,8 @@ class ActiveSelection(LightningHooks):
         else:
             self.history.add(self.train[:0], {})
         if self.reselect:
-            self.sampler.selection = self.select(model, self.train, len(self.train))
+            chosen = self.chooser.select(self._now(model), self.train, len(self.train))
+            self.sampler.selection = chosen
             log("select/examples", float(len(self.sampler.selection.index)))
 
     def _scored_examples(self) -> IntArray:
@@ -285,69 +286,10 @@ class ActiveSelection(LightningHooks):
         Raises:
             StrategyError: if the strategy breaks a promise, or chooses fewer.
         """
-        self._score_candidates(model, candidates)
-        prequential = "before" in self.what
-        probed = candidates[:0]
-        if prequential:
-            probed = self._ask(self.strategy.probe, model, candidates, budget, 7).index
-            if len(probed):
-                self.recorder.before(model, probed)
-        rest, missing = np.setdiff1d(candidates, probed), budget - len(probed)
-        chosen = self.select(model, rest, missing, extra=probed).index if missing else probed[:0]
-        if prequential and len(chosen):
-            self.recorder.before(model, chosen)
-        self.recorder.close(epoch=self.epoch)
-        if len(probed) + len(chosen) < budget:
-            raise StrategyError(
-                f"Strategy '{self.strategy.name}' acquired {len(probed) + len(chosen)} examples; "
-                f"the budget asks for {budget}."
-            )
-        return np.concatenate([probed, chosen])
+        return self.chooser.acquire(self._now(model), candidates, budget)
 
-    def _score_candidates(self, model: Any, candidates: IntArray) -> None:
-        size = min(self.scoring.candidates, len(candidates))
-        if size and self.recorder.what:
-            rng = np.random.default_rng([self.seed, self.stage, self.epoch, 8])
-            some = np.sort(rng.choice(candidates, size, replace=False))
-            self.recorder.score(model, some, epoch=self.epoch)
-
-    def select(
-        self, model: Any, candidates: IntArray, budget: int, *, extra: IntArray | None = None
-    ) -> Selection:
-        """Ask the strategy; its promises are checked before anything is trained on.
-
-        Args:
-            extra: examples that joined the train set since it was trained on.
-        """
-        return self._ask(self.strategy.select, model, candidates, budget, 5, extra)
-
-    def _ask(
-        self,
-        how: Callable[..., Selection],
-        model: Any,
-        candidates: IntArray,
-        budget: int,
-        stream: int,
-        extra: IntArray | None = None,
-    ) -> Selection:
-        train = self.train if extra is None else np.concatenate([self.train, extra])
-        context = self.contexts.build(model, train, candidates, times_seen=self.times_seen)
-        started = time.perf_counter()
-        # of stage and epoch, not of the scored rounds: how often is scored changes no draw
-        rng = np.random.default_rng([self.seed, self.stage, self.epoch, stream])
-
-        def choose() -> Selection:
-            selection = how(context, budget, rng)
-            if not isinstance(selection, Selection):
-                raise StrategyError(
-                    f"Strategy '{self.strategy.name}' must return a Selection; "
-                    f"received {type(selection).__name__}."
-                )
-            return selection.validated(candidates, budget, name=self.strategy.name)
-
-        selection = once(choose)  # whatever a strategy does, all ranks go on with one choice
-        self.cost.select_s += time.perf_counter() - started
-        return selection
+    def _now(self, model: Any) -> Moment:
+        return Moment(model, self.train, self.times_seen, self.epoch)
 
     # --- checkpointing -------------------------------------------------------------------------
 

@@ -29,16 +29,16 @@ from activeselect.cli import run as command
 from activeselect.scoring.passes import Parts
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
+from activeselect.training.choosing import Chooser
 from activeselect.training.folder import RunFolder
 from activeselect.training.module import ReasoningModule
-from activeselect.training.rounds import ActiveSelection
 
 PHASES: dict[str, tuple[Any, str]] = {
     "training": (ReasoningModule, "training_step"),
     "scoring": (LiveScorer, "score"),
     "keeping": (Parts, "keep"),
     "storing": (ScoreStore, "append"),
-    "selecting": (ActiveSelection, "_ask"),
+    "selecting": (Chooser, "_ask"),
     "checkpointing": (lightning.Trainer, "save_checkpoint"),
     "testing": (LiveScorer, "evaluate"),
     "saving": (RunFolder, "write_folder"),
