@@ -44,6 +44,22 @@ class ProgressFile:
             write_json(self.path, {"done": done, "total": total, "doing": doing})
 
 
+def check_start(model: str, loggers: Sequence[str]) -> None:
+    """What can be known to fail before the first cell.
+
+    Raises:
+        ModelError: if there is no such model.
+        ConfigError: if a logger is unknown or not installed.
+    """
+    with quiet_worker():
+        from activeselect.training.loggers import checked_loggers
+        from activeselect.training.module import load_tokenizer
+        from activeselect.training.run import ActiveRun  # noqa: F401  # loaded by now
+
+        checked_loggers(loggers)
+        load_tokenizer(model)
+
+
 def run_cell(
     cell: Cell,
     out: Path,

@@ -16,7 +16,7 @@ from rich.console import Console
 from activeselect.config import StudyConfig, changes, to_plain
 from activeselect.errors import ConfigError, StoreError, StudyError
 from activeselect.files import read_json, write_json
-from activeselect.study.cell import finished, run_cell
+from activeselect.study.cell import check_start, finished, run_cell
 from activeselect.study.collect import collect
 from activeselect.study.display import StudyDisplay
 from activeselect.study.plan import Cell, in_order, plan
@@ -58,17 +58,19 @@ class Study:
             ModelError: if there is no such model; said once, before the first cell.
             StudyError: if cells failed (the others are run and kept).
         """
-        from activeselect.training.loggers import checked_loggers
-        from activeselect.training.module import load_tokenizer
-
         console = console or Console(quiet=True)
-        loggers = checked_loggers(loggers)
         reuse = [Path(folder).resolve() for folder in self.config.reuse]
         for folder in reuse:
             if not (folder / "cells").is_dir():
                 raise StoreError(f"reuse: expected folders of studies; {folder} has no cells/.")
-        if not all(finished(cell, out) for cell in self.cells):
-            load_tokenizer(self.config.model)
+        todo = sum(not finished(cell, out) for cell in self.cells)
+        if todo:
+            # each process loads its libraries meanwhile, and this one never has to
+            count = processes(self.config.workers, todo)
+            with side_by_side(self.config.backend):
+                Parallel(n_jobs=count)(
+                    [delayed(check_start)(self.config.model, loggers) for _ in range(count)]
+                )
         self._claim(out)
         errors = run_cells(
             self.cells,
@@ -120,7 +122,7 @@ def run_cells(
 ) -> list[str]:
     """Run the unfinished cells in worker processes; returns what went wrong, one line each."""
     todo = [cell for cell in cells if not finished(cell, out)]
-    count = min(workers or os.cpu_count() or 1, max(len(todo), 1))
+    count = processes(workers, len(todo))
     todo = in_order(todo, count)
     left = Counter(cell.shared for cell in todo)
     errors: list[str] = []
@@ -145,6 +147,11 @@ def run_cells(
                 errors.append(f"{cell.dataset} · {cell.strategy} · seed {cell.seed}: {error}")
             _tidy(cells, out)
     return errors
+
+
+def processes(workers: int, cells: int) -> int:
+    """How many of them are worth having; ``workers`` 0 = one per core."""
+    return min(workers or os.cpu_count() or 1, max(cells, 1))
 
 
 def _tidy(cells: Sequence[Cell], out: Path) -> None:
