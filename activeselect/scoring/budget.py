@@ -13,13 +13,14 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from activeselect.scoring.memorizing import memorized_next
 from activeselect.scoring.trajectory import Counts, beliefs, best_open
 from activeselect.scoring.walk import ACCURACY
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-FIRST_STAY = 0.5  # share of open examples taken to be open in the next round, before any is known
+LATER = 0.1  # worth of a sample in a round that is not an example's last open one
 
 
 class SamplingPolicy(Protocol):
@@ -104,12 +105,13 @@ class Adaptive:
     """Memorized examples are skipped; the others share a budget, most where it tells most.
 
     A further sample is worth the squared error that it is expected to take off what matters of an
-    example: its rank, or on which side of the strategy's ``threshold`` it lies. An example far
-    from memorization will be seen again, so before the last round its samples count ``tau / NLL``
-    of that. Accuracies are carried over rounds (:mod:`activeselect.scoring.trajectory`).
+    example: its rank, or on which side of the strategy's ``threshold`` it lies. It counts fully in
+    the round after which the example is memorized, or the last; the chance of that follows from how
+    far NLLs fell in the last round. Accuracies are carried over rounds
+    (:mod:`activeselect.scoring.trajectory`).
 
-    The budget of a round is what is left, divided by the rounds that an open example has still to
-    come if as large a part stays open as did last time (at first: half).
+    What is left of the budget is divided over this round and those to come as the square root of
+    that worth, for the examples that are expected to be open then.
 
     Args:
         samples: at most per example and round.
@@ -139,13 +141,10 @@ class Adaptive:
         )
         if left < 1:
             return np.zeros(len(sampled), dtype=np.int64)
-        if not sampled.any() and int(opened.sum()) <= left:
-            return np.asarray(opened, dtype=np.int64)
         belief = beliefs(counts, self._before(counts), fit=False)
         worth = np.where(free, gain(belief, self._matters(belief[opened])), -np.inf)
-        if len(counts.right) < self.rounds:
-            worth = worth * np.minimum(1.0, self.tau / np.maximum(counts.mean_nll[-1], self.tau))
-        turn = min(int(free.sum()), max(left // 2, min(left, int(opened.sum()) // 10), 1))
+        worth = worth * self._counts_for(counts)
+        turn = min(int(free.sum()), max(left // 4, min(left, int(opened.sum()) // 10), 1))
         least = -np.partition(-worth, turn - 1)[turn - 1]
         asked = free & (worth >= least)
         # equals are asked together or not at all: the order of the examples must not matter
@@ -156,14 +155,16 @@ class Adaptive:
 
     def allowance(self, counts: Counts) -> int:
         """Samples that the current round may take in all."""
-        measured, opened = counts.measured, counts.mean_nll >= self.tau
-        to_come = max(self.rounds - len(measured), 0)
-        exact = self.samples * (measured.sum() + to_come * measured[-1].sum())
+        measured, opened = counts.measured, counts.mean_nll[-1] >= self.tau
+        rounds_left = max(self.rounds - len(measured), 0)
+        exact = self.samples * (measured.sum() + rounds_left * measured[-1].sum())
         budget = self.share * exact - counts.sampled[:-1].sum()
-        stay = FIRST_STAY
-        if len(measured) > 1 and (both := measured[-1] & measured[-2]).any():
-            stay = min(1.0, opened[-1][both].sum() / max(opened[-2][both].sum(), 1))
-        return int(budget / sum(stay**k for k in range(to_come + 1)))
+        if not rounds_left or not opened.any():
+            return int(budget)
+        need = np.sqrt(self._counts_for(counts)[opened]).mean()
+        stay = 1 - memorized_next(counts, self.tau)[opened].mean()
+        to_come = sum(need * stay**k for k in range(1, rounds_left)) + stay**rounds_left
+        return int(budget * need / (need + to_come))
 
     def premem(self, counts: Counts) -> FloatArray:
         best, belief = best_open(counts, self.tau, self.resolution or self.samples)
@@ -176,6 +177,12 @@ class Adaptive:
         known = counts.measured.any(axis=0)
         belief = beliefs(counts, self._before(counts))
         return np.where(known, belief @ ACCURACY, np.nan)
+
+    def _counts_for(self, counts: Counts) -> FloatArray:
+        """What a sample of the last round counts for each example, ``[N]``."""
+        if len(counts.right) >= self.rounds:
+            return np.ones(counts.right.shape[1])
+        return LATER + (1 - LATER) * memorized_next(counts, self.tau)
 
     def _matters(self, belief: FloatArray) -> FloatArray:
         """What matters about each accuracy of the grid: its rank, or its side, ``[G]``."""

@@ -29,7 +29,7 @@ from activeselect.scoring.walk import (
     likeliest,
     likelihood,
     move,
-    normal,
+    walk,
 )
 
 IntArray = NDArray[np.int64]
@@ -38,7 +38,9 @@ BoolArray = NDArray[np.bool_]
 
 SPREAD = 2.0  # usual sd of the log-odds around the first round's line
 WALK = 1.2  # usual sd of the random walk from round to round
-_LOWEST_NLL = 1e-4
+_Line = tuple[FloatArray, float]
+LOWEST_NLL = 1e-4
+_ENOUGH = 20_000  # examples to fit a line and a standard deviation to
 _ROWS = 1 << 13  # examples at a time, so that what is worked on stays in the cache
 
 
@@ -118,7 +120,7 @@ def beliefs(counts: Counts, start: FloatArray | None = None, *, fit: bool = True
     """
     last = len(counts.right) - 1
     if start is None:
-        start = _unknown(counts)
+        start = _unknown(counts.right.shape[1])
         for round in range(last):
             start, _ = advance(start, counts, round)
     return advance(start, counts, last, fit=fit)[0]
@@ -132,49 +134,20 @@ def advance(
     after, shift, sds = belief.copy(), np.zeros(len(right)), [SPREAD, WALK]
     for kind, which in enumerate(newcomers(counts, round)):
         at = np.flatnonzero(which)
-        known = np.flatnonzero(which & (sampled > 0))
+        known = _spread_out(at[sampled[at] > 0], counts.mean_nll[round])
         columns = slice(None, None if kind else -1)  # a new example has no earlier NLL
 
-        def group(rows: IntArray, *, new: bool = not kind, columns: slice = columns) -> _Group:
-            start = None if new else belief[rows]
-            return _Group(start, x[rows, columns], right[rows], sampled[rows])
+        def line(sd: float, at: IntArray = known, columns: slice = columns) -> _Line:
+            return fit_line(x[at, columns], walk(belief[at], sd), right[at], sampled[at])
 
         if fit and len(known):
-            sds[kind] = likeliest(sds[kind], group(known).evidence)
-        weights = group(known).line(sds[kind])
-        shift[at] = x[at, columns] @ weights
+            sds[kind] = likeliest(sds[kind], line)
+        shift[at] = x[at, columns] @ line(sds[kind])[0]
         for rows in _chunks(at):
-            posterior = group(rows).expected(sds[kind], shift[rows])
+            posterior = move(walk(belief[rows], sds[kind]), shift[rows])
             posterior *= likelihood(right[rows], sampled[rows])
             after[rows] = posterior / posterior.sum(axis=1, keepdims=True)
     return after, Step(shift, *sds)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Examples of one round that share a line and a standard deviation."""
-
-    start: FloatArray | None  # belief so far, [n, G]; None: the round is their first
-    x: FloatArray  # [n, p]
-    right: IntArray
-    sampled: IntArray
-
-    def line(self, sd: float) -> FloatArray:
-        mean, variance = np.zeros(len(self.x)), np.full(len(self.x), sd**2)
-        if self.start is not None:
-            mean = self.start @ LOG_ODDS
-            variance += self.start @ LOG_ODDS**2 - mean**2
-        return fit_line(self.x, mean, variance, self.right, self.sampled)
-
-    def expected(self, sd: float, shift: FloatArray) -> FloatArray:
-        if self.start is None:
-            return normal(LOG_ODDS[None, :] - shift[:, None], sd)
-        return move(self.start, shift, sd)
-
-    def evidence(self, sd: float) -> float:
-        """Log-likelihood of the samples, up to a constant."""
-        expected = self.expected(sd, self.x @ self.line(sd))
-        return float(np.log((expected * likelihood(self.right, self.sampled)).sum(axis=1)).sum())
 
 
 def newcomers(counts: Counts, round: int) -> tuple[BoolArray, BoolArray]:
@@ -199,7 +172,7 @@ def best_open(counts: Counts, tau: float, samples: int) -> tuple[FloatArray, Flo
     Returns:
         the expectation ``[N]``, 0 where no round was open, and the belief ``[N, G]``.
     """
-    belief, steps = _unknown(counts), []
+    belief, steps = _unknown(counts.right.shape[1]), []
     for round in range(len(counts.right)):
         belief, step = advance(belief, counts, round)
         steps.append(step)
@@ -216,26 +189,28 @@ def _best_of(
     levels = binom.cdf(np.arange(samples + 1)[:, None], samples, ACCURACY[None, :])
     opened, sampled = counts.mean_nll[:, rows] >= tau, counts.sampled[:, rows]
     matters = (opened | (sampled > 0))[::-1].cumsum(axis=0)[::-1] > 0  # now or later
-    best = np.ones((len(rows), samples + 1, len(ACCURACY)))
+    best = np.repeat(_unknown(len(rows))[:, None, :], samples + 1, axis=1)
     for round, step in enumerate(steps):
-        first, later = (which[rows] & matters[round] for which in newcomers(counts, round))
-        shift = step.shift[rows]
-        best[first] *= normal(LOG_ODDS - shift[first, None], step.spread)[:, None, :]
-        best[later] = move(best[later], shift[later], step.walk)
-        here = first | later
-        seen = likelihood(counts.right[round, rows[here]], sampled[round, here])
-        best[here] *= seen[:, None, :]
-        best[here] /= best[here, -1].sum(axis=1)[:, None, None]
+        for which, sd in zip(newcomers(counts, round), (step.spread, step.walk), strict=True):
+            here = np.flatnonzero(which[rows] & matters[round])
+            moved = move(walk(best[here], sd), step.shift[rows[here]])
+            moved *= likelihood(counts.right[round, rows[here]], sampled[round, here])[:, None]
+            best[here] = moved / moved[:, -1].sum(axis=1)[:, None, None]
         best[opened[round]] *= levels
     below: FloatArray = best[:, :-1].sum(axis=2) / best[:, -1:].sum(axis=2)
     expected: FloatArray = 1 - below.mean(axis=1)
     return expected
 
 
-def _unknown(counts: Counts) -> FloatArray:
-    """Belief about examples of which nothing was measured, ``[N, G]``."""
-    start = normal(LOG_ODDS[None, :], SPREAD)
-    return np.repeat(start, counts.right.shape[1], axis=0)
+def _unknown(size: int) -> FloatArray:
+    """Where examples start from before they are measured, ``[N, G]``: even odds."""
+    return np.repeat((LOG_ODDS == 0).astype(np.float64)[None, :], size, axis=0)
+
+
+def _spread_out(rows: IntArray, mean_nll: FloatArray) -> IntArray:
+    """All rows, or enough for a fit, spread evenly over the NLLs."""
+    order = rows[np.argsort(mean_nll[rows], kind="stable")]
+    return order[:: -(-len(rows) // _ENOUGH)] if len(rows) > _ENOUGH else rows
 
 
 def _chunks(rows: IntArray) -> Iterator[IntArray]:
@@ -245,13 +220,13 @@ def _chunks(rows: IntArray) -> Iterator[IntArray]:
 
 def _covariates(counts: Counts, round: int) -> FloatArray:
     """One row per example; the last column, the NLL's change, is 0 where there is none before."""
-    nll = np.log(np.maximum(counts.mean_nll[round], _LOWEST_NLL))
+    nll = np.log(np.maximum(counts.mean_nll[round], LOWEST_NLL))
     columns = [np.ones(len(nll)), nll - np.log(0.3)]  # centred where traces start out
     if counts.tokens is not None:
         columns.append(np.log(np.maximum(counts.tokens, 1)) - np.log(100))
     change = np.zeros(len(nll))
     if round:
         before = counts.before(round)
-        change = nll - np.log(np.maximum(before.latest(before.mean_nll), _LOWEST_NLL))
+        change = nll - np.log(np.maximum(before.latest(before.mean_nll), LOWEST_NLL))
     columns.append(np.nan_to_num(change))
     return np.column_stack(columns)

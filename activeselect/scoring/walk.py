@@ -15,21 +15,29 @@ LOG_ODDS: FloatArray = np.linspace(-6.0, 6.0, 25)
 ACCURACY: FloatArray = expit(LOG_ODDS)
 _STEP = float(LOG_ODDS[1] - LOG_ODDS[0])
 _RIDGE = 1.0  # of the lines: one unit of information against each coefficient
+_STEPS, _CLOSE = 20, 1e-3
 _FACTORS: FloatArray = 1.7 ** np.arange(-3.0, 3.0)  # of the usual standard deviation, tried
 _DOUBT = 0.7  # sd of the logarithm of a standard deviation around the usual one
 
 
-def move(belief: FloatArray, shift: FloatArray, walk: float) -> FloatArray:
-    """Random walk and shift of distributions ``[N, ..., G]`` by ``[N]``; the ends absorb."""
-    walked = belief @ normal(LOG_ODDS[None, :] - LOG_ODDS[:, None], walk)
+def walk(belief: FloatArray, sd: float) -> FloatArray:
+    """Distributions ``[..., G]`` after a normal step of the log-odds, cut at the ends."""
+    log = -0.5 * ((LOG_ODDS[None, :] - LOG_ODDS[:, None]) / sd) ** 2
+    kernel = np.exp(log)
+    walked: FloatArray = belief @ (kernel / kernel.sum(axis=1, keepdims=True))
+    return walked
+
+
+def move(belief: FloatArray, shift: FloatArray) -> FloatArray:
+    """Distributions ``[N, ..., G]`` shifted by ``[N]``; the ends absorb."""
     grid = np.arange(len(LOG_ODDS))
     source = np.clip(grid[None, :] + shift[:, None] / _STEP, 0, len(LOG_ODDS) - 1)
     low = np.minimum(np.floor(source).astype(np.int64), len(LOG_ODDS) - 2)
     part = source - low
-    out = np.zeros_like(walked)
-    rows = np.arange(len(walked))
+    out = np.zeros_like(belief)
+    rows = np.arange(len(belief))
     for column in grid:  # spread each grid point's mass over the two points around its new place
-        mass = walked[..., column]
+        mass = belief[..., column]
         share = part[:, column].reshape(-1, *[1] * (mass.ndim - 1))
         out[rows, ..., low[:, column]] += mass * (1 - share)
         out[rows, ..., low[:, column] + 1] += mass * share
@@ -37,22 +45,40 @@ def move(belief: FloatArray, shift: FloatArray, walk: float) -> FloatArray:
 
 
 def fit_line(
-    x: FloatArray, mean: FloatArray, variance: FloatArray, right: IntArray, sampled: IntArray
-) -> FloatArray:
-    """Coefficients ``[p]`` of the log-odds' shift on ``x``, by penalized logistic regression.
+    x: FloatArray, belief: FloatArray, right: IntArray, sampled: IntArray
+) -> tuple[FloatArray, float]:
+    """Line on ``x`` by which the log-odds of ``belief`` shift, by penalized maximum likelihood.
 
-    The mean of ``expit`` over a normal is close to ``expit(mean / sqrt(1 + pi * variance / 8))``
-    (MacKay 1992), which makes the marginal likelihood a logistic regression with an offset.
+    The likelihood is the marginal one of each example's samples together. How many were asked for
+    may depend on how the first turned out; treating them one by one would be biased by that.
+    Newton's steps with the outer product of the scores (Berndt et al. 1974).
+
+    Args:
+        x: covariates ``[N, p]``.
+        belief: before the shift, ``[N, G]`` or ``[1, G]``.
+        right: right completions, ``[N]``.
+        sampled: completions, ``[N]``.
+
+    Returns:
+        coefficients ``[p]`` and the log-likelihood less the penalty.
     """
-    shrink = 1 / np.sqrt(1 + np.pi * variance / 8)
-    design, offset = x * shrink[:, None], mean * shrink
     weights: FloatArray = np.zeros(x.shape[1])
-    for _ in range(8):
-        p = expit(offset + design @ weights)
-        gradient = design.T @ (right - sampled * p) - _RIDGE * weights
-        curvature = (design.T * (sampled * p * (1 - p))) @ design + _RIDGE * np.eye(len(weights))
-        weights = weights + np.clip(np.linalg.solve(curvature, gradient), -2, 2)
-    return weights
+    for _ in range(_STEPS):
+        log_odds = LOG_ODDS + (x @ weights)[:, None]
+        wrong = expit(-log_odds)
+        log = right[:, None] * log_odds + sampled[:, None] * np.log(wrong)
+        top = log.max(axis=1)
+        joint = belief * np.exp(log - top[:, None])
+        total = joint.sum(axis=1)
+        score = right - sampled * (1 - (joint * wrong).sum(axis=1) / total)
+        step = np.linalg.solve(
+            (x.T * score**2) @ x + _RIDGE * np.eye(len(weights)), x.T @ score - _RIDGE * weights
+        )
+        if np.abs(step).max() < _CLOSE:
+            break
+        weights = weights + np.clip(step, -2, 2)
+    evidence = float((np.log(total) + top).sum() - _RIDGE / 2 * weights @ weights)
+    return weights, evidence
 
 
 def likelihood(right: IntArray, sampled: IntArray) -> FloatArray:
@@ -62,21 +88,14 @@ def likelihood(right: IntArray, sampled: IntArray) -> FloatArray:
     return likelihood
 
 
-def normal(distance: FloatArray, sd: float) -> FloatArray:
-    """Of each distance, summing to 1 over the last axis."""
-    log = -0.5 * (distance / sd) ** 2
-    density: FloatArray = np.exp(log - log.max(axis=-1, keepdims=True))
-    density /= density.sum(axis=-1, keepdims=True)
-    return density
-
-
-def likeliest(usual: float, evidence: Callable[[float], float]) -> float:
+def likeliest(usual: float, fit: Callable[[float], tuple[FloatArray, float]]) -> float:
     """Standard deviation with the highest log evidence plus a weak normal prior on its logarithm.
 
-    A parabola through the best of a grid and its neighbours, so that it is smooth in the data.
+    ``fit`` gives coefficients and log evidence. A parabola through the best of a grid and its
+    neighbours makes the result smooth in the data.
     """
     at = np.log(_FACTORS)
-    value = np.array([evidence(usual * float(f)) for f in _FACTORS]) - 0.5 * (at / _DOUBT) ** 2
+    value = np.array([fit(usual * float(f))[1] for f in _FACTORS]) - 0.5 * (at / _DOUBT) ** 2
     i = int(np.clip(np.argmax(value), 1, len(at) - 2))
     low, mid, high = value[i - 1 : i + 2]
     bend = low - 2 * mid + high

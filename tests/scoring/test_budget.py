@@ -18,8 +18,9 @@ from activeselect.scoring.budget import (
     systematic_subset,
 )
 from activeselect.scoring.functional import pre_memorization_accuracy
+from activeselect.scoring.memorizing import memorized_next
 from activeselect.scoring.trajectory import SPREAD, Counts, beliefs, best_open
-from activeselect.scoring.walk import ACCURACY, LOG_ODDS, likeliest, move
+from activeselect.scoring.walk import ACCURACY, LOG_ODDS, fit_line, likeliest, move, walk
 
 TAU, SAMPLES = 0.1, 4
 
@@ -133,7 +134,7 @@ def test_the_best_agrees_with_paths_drawn_one_by_one() -> None:
     right, sampled = np.array([[1], [3]]), np.array([[2], [4]])
     counts = Counts(right, sampled, np.array([[0.5], [0.3]]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trajectory, "fit_line", lambda x, *_: np.full(x.shape[1], 0.1))
+        patch.setattr(trajectory, "fit_line", lambda x, *_: (np.full(x.shape[1], 0.1), 0.0))
         patch.setattr(trajectory, "likeliest", lambda usual, _: usual / 2)
         fast, belief = best_open(counts, TAU, 10)
         np.testing.assert_allclose(belief, beliefs(counts))
@@ -150,34 +151,62 @@ def test_the_best_agrees_with_paths_drawn_one_by_one() -> None:
     assert belief[0] @ ACCURACY == pytest.approx((weight * q).sum() / weight.sum(), abs=0.01)
 
 
-def test_a_move_keeps_mass_and_shifts_the_mean() -> None:
+def test_a_step_keeps_mass_and_shifts_the_mean() -> None:
     belief = np.random.default_rng(0).dirichlet(np.ones(len(LOG_ODDS)), (5, 3))
     belief[..., :8] = belief[..., -8:] = 0.0  # far from the ends, which absorb
     belief /= belief.sum(axis=2, keepdims=True)
     shift = np.array([-0.7, 0.0, 0.26, 0.5, 1.3])
-    after = move(belief, shift, 0.3)
+    after = move(walk(belief, 0.3), shift)
     np.testing.assert_allclose(after.sum(axis=2), 1)
-    np.testing.assert_allclose(
-        (after - belief) @ LOG_ODDS, np.repeat(shift[:, None], 3, 1), atol=1e-3
-    )
-    assert np.all(move(belief, np.full(5, 99.0), 0.3)[..., -1] > 1 - 1e-9)
+    moved = np.repeat(shift[:, None], 3, 1)
+    np.testing.assert_allclose((after - belief) @ LOG_ODDS, moved, atol=1e-3)
+    assert np.all(move(belief, np.full(5, 99.0))[..., -1] > 1 - 1e-9)
 
 
-@pytest.mark.parametrize("walk", [0.4, 1.0, 2.2])
-def test_a_run_finds_its_own_walk_from_two_samples_a_round(walk: float) -> None:
-    accuracy, _, _ = world(7, rounds=2, size=20_000, walk=walk)
+def test_a_line_is_not_misled_by_counts_that_depend_on_outcomes() -> None:
+    """Asking again after a wrong answer: the pooled share falls, the estimate must not."""
+    rng = np.random.default_rng(0)
+    size, sd, level = 40_000, 1.5, -1.0
+    accuracy = 1 / (1 + np.exp(-rng.normal(level, sd, size)))
+    first = rng.random(size) < accuracy
+    sampled = np.where(first, 1, 4)
+    right = first + rng.binomial(sampled - 1, accuracy)
+    belief = walk((LOG_ODDS == 0).astype(float)[None, :], sd)
+    weights, _ = fit_line(np.ones((size, 1)), belief, right, sampled)
+    assert weights[0] == pytest.approx(level, abs=0.03)
+
+
+def test_the_chance_of_memorization_follows_the_fall_of_the_nlls() -> None:
+    rng = np.random.default_rng(0)
+    before = np.exp(rng.normal(0.0, 0.5, 5000))
+    now = before * np.exp(-rng.normal(1.3, 0.8, 5000))
+    after = now * np.exp(-rng.normal(1.3, 0.8, 5000))
+    none = np.zeros((2, 5000), dtype=np.int64)
+    chance = memorized_next(Counts(none, none, np.stack([before, now])), TAU)
+    bins = np.digitize(chance, [0.2, 0.4, 0.6, 0.8])
+    for b in range(5):
+        assert (after < TAU)[bins == b].mean() == pytest.approx(chance[bins == b].mean(), abs=0.06)
+    missing = np.where(rng.random(5000) < 0.5, np.nan, now)
+    assert not memorized_next(Counts(none[:1], none[:1], missing[None]), TAU)[
+        np.isnan(missing)
+    ].any()
+
+
+@pytest.mark.parametrize("wide", [0.4, 1.0, 2.2])
+def test_a_run_finds_its_own_walk_from_two_samples_a_round(wide: float) -> None:
+    accuracy, _, _ = world(7, rounds=2, size=20_000, walk=wide)
     right = np.random.default_rng(8).binomial(2, accuracy)
     counts = Counts(right, np.full(right.shape, 2), np.full(right.shape, 0.3))
-    belief, first = trajectory.advance(trajectory._unknown(counts), counts, 0)
+    belief, first = trajectory.advance(trajectory._unknown(20_000), counts, 0)
     _, second = trajectory.advance(belief, counts, 1)
     assert first.spread == pytest.approx(SPREAD, rel=0.1)
-    assert second.walk == pytest.approx(walk, rel=0.2)
+    assert second.walk == pytest.approx(wide, rel=0.2)
 
 
 def test_the_likeliest_is_the_top_of_a_parabola_and_the_usual_one_without_evidence() -> None:
-    assert likeliest(2.0, lambda _: 0.0) == pytest.approx(2.0)
+    assert likeliest(2.0, lambda _: (np.zeros(1), 0.0)) == pytest.approx(2.0)
     for sd in (1.0, 1.3, 2.9):
-        found = likeliest(2.0, lambda tried, sd=sd: -1e6 * (np.log(tried) - np.log(sd)) ** 2)
+        found = likeliest(2.0, lambda tried, sd=sd: (np.zeros(1), -1e6 * np.log(tried / sd) ** 2))
         assert found == pytest.approx(sd, rel=1e-3)
 
 
@@ -239,7 +268,7 @@ def test_rounds_before_anything_was_measured_change_nothing(seed: int, before: i
 def test_an_example_is_what_its_measured_rounds_say_but_for_the_shared_fits(seed: int) -> None:
     counts, came = ragged(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trajectory, "fit_line", lambda x, *_: np.full(x.shape[1], 0.1))
+        patch.setattr(trajectory, "fit_line", lambda x, *_: (np.full(x.shape[1], 0.1), 0.0))
         patch.setattr(trajectory, "likeliest", lambda usual, _: usual)
         for policy in policies(5):
             premem = policy.premem(counts)
