@@ -144,7 +144,7 @@ class Adaptive:
         belief = beliefs(counts, self._before(counts), fit=False)
         worth = np.where(free, gain(belief, self._matters(belief[opened])), -np.inf)
         worth = worth * self._counts_for(counts)
-        turn = min(int(free.sum()), max(left // 4, min(left, int(opened.sum()) // 10), 1))
+        turn = min(int(free.sum()), max(left // 2, min(left, int(opened.sum()) // 10), 1))
         least = -np.partition(-worth, turn - 1)[turn - 1]
         asked = free & (worth >= least)
         # equals are asked together or not at all: the order of the examples must not matter
