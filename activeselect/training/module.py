@@ -60,7 +60,11 @@ class ReasoningModule(lightning.LightningModule):
         # dropout draws from the global stream: begun anew per batch, it does not depend on a stop
         self._seed = torch.initial_seed() if self._seed is None else self._seed
         key = [self._seed, self.current_epoch, batch_idx, self.global_rank, 7]
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # for absent devices torch keeps a stack
+        else:
+            torch.manual_seed(seed)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         total, tokens = self._reader.loss(batch)
