@@ -156,9 +156,23 @@ class ReasoningModule(lightning.LightningModule):
         }
 
     def _may_fuse(self, weights: list[Tensor]) -> bool:
-        # Lightning clips no gradients before a fused step in mixed precision
-        mixed = self.recipe.precision.endswith("-mixed")
-        return not mixed and all(weight.device.type in _FUSED for weight in weights)
+        # a fused step unscales 16-bit gradients itself, too late for clipping
+        scaled = self.recipe.precision == "16-mixed"
+        return not scaled and all(weight.device.type in _FUSED for weight in weights)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if self.recipe.precision == "bf16-mixed" and gradient_clip_val:
+            # Lightning refuses before any fused step in mixed precision; here nothing is scaled
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
+        else:
+            super().configure_gradient_clipping(
+                optimizer, gradient_clip_val, gradient_clip_algorithm
+            )
 
     def _rate(self, step: int) -> float:
         warm = round(self.recipe.warmup * self.total_steps)

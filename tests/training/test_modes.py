@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from activeselect.config import (
     ScoringConfig,
     TokensConfig,
 )
+from activeselect.data.prompts import Encoded, collate
 from activeselect.errors import ActiveSelectError, ConfigError, ModelError
 from activeselect.training.adapt import adapt, trainable, weight_type
 from activeselect.training.module import ReasoningModule, load_model
@@ -148,6 +150,41 @@ def test_a_checkpoint_in_16_bits_is_not_trained_in_16_bits(
     trained = run(tmp_path / "base", tmp_path / "run", learning_rate=1e-7)
     assert {tensor.dtype for tensor in weights(trained).values()} == {torch.float32}
     assert furthest(trained, tmp_path / "base") > 0  # bfloat16 would round every step away
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_large_gradients_are_clipped(tiny_model: Path, tmp_path: Path, precision: str) -> None:
+    """By Lightning, and by the module where Lightning would not; seen in Adam's first moment."""
+    norms: dict[float, float] = {}
+
+    class Look(lightning.Callback):
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            state = trainer.optimizers[0].state.values()
+            moments = torch.cat([values["exp_avg"].flatten() for values in state])
+            norms[trainer.gradient_clip_val] = float(moments.norm()) * 10  # beta is 0.9
+
+    recipe = replace(RECIPE, precision=precision, epochs=1, batch_size=8)
+    batch = [Encoded(i, np.arange(3, 20 + i, dtype=np.int32), 4) for i in range(8)]
+    for clip in (1e-3, 1e-2):
+        trainer = lightning.Trainer(
+            accelerator="cpu",
+            precision=precision,  # type: ignore[arg-type]
+            max_steps=1,
+            gradient_clip_val=clip,
+            callbacks=[Look()],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
+        module = ReasoningModule(load_model(str(tiny_model))[0].train(), recipe, total_steps=1)
+        trainer.fit(
+            module, torch.utils.data.DataLoader([collate(batch, 0)], batch_size=None, num_workers=0)
+        )
+        assert trainer.optimizers[0].param_groups[0]["fused"]
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-2)
+    assert norms[1e-2] == pytest.approx(1e-2, rel=1e-2)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
