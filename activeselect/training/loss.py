@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 #: Logits that exist at a time, and the least rows of them: few enough for a processor's cache,
-#: enough for a matrix product to be fast.
-_LOGITS, _ROWS = 2**18, 128
+#: enough for a matrix product to be fast; an accelerator reads all weights for each chunk.
+_LOGITS, _ROWS, _ROWS_ELSEWHERE = 2**18, 128, 1024
 
 
 def target_loss(
@@ -79,7 +79,7 @@ def linear_loss(
         hidden: inputs of the output layer, ``[K, D]``.
         weight, bias: of the output layer, ``[V, D]`` and ``[V]``.
         wanted: int64 ``[K]``.
-        chunk: default: as many as have 2^18 logits, at least 128.
+        chunk: default: as many as have 2^18 logits, at least 128 (1024 on an accelerator).
 
     Returns:
         nats, float32 scalar.
@@ -92,7 +92,8 @@ def linear_loss(
         >>> round(float(linear_loss(hidden, weight, None, wanted)), 4)  # 2 log 4
         2.7726
     """
-    given = (hidden, weight, bias, wanted, chunk or max(_ROWS, _LOGITS // len(weight)))
+    least = _ROWS if hidden.device.type == "cpu" else _ROWS_ELSEWHERE
+    given = (hidden, weight, bias, wanted, chunk or max(least, _LOGITS // len(weight)))
     total: Tensor = _LinearLoss.apply(*given)  # type: ignore[no-untyped-call]
     return total
 
