@@ -1,10 +1,12 @@
 """Tokens of sampled completions per second, beside ``transformers.generate`` in the same run.
 
 Both complete the same prompts with the same model, samples, temperature and nucleus, and hold at
-most the same number of tokens in the key-value cache (what is held is looked at after every
-forward pass, rows x columns that were allocated). ``transformers`` gets its prompts by length and
-the faster of two batch sizes: the largest that the memory allows, found by trying it out, and
-its half. Only tokens of completions count, up to and with the end token.
+most the same number of tokens in the key-value cache: what is allocated, rows x columns, is looked
+at after every forward pass. ``transformers`` is told beforehand how long the texts become: its
+prompts are sorted and packed into batches that just fit where its completions are as long as those
+of trial runs (others may exceed the memory a little: see "held"); the fastest of three sizes, that
+one, its half and its quarter, is taken. We are told the limit alone. Only tokens of
+completions count, up to and with the end token.
 
 - ``skills``: the built-in model and the problems of its benchmark.
 - ``gsm8k``: a small Llama with random weights that writes texts as long as GSM8K's: whether a text
@@ -22,12 +24,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from activeselect.config import PromptConfig
@@ -42,6 +45,7 @@ QUESTION = (10, 27, 31, 34, 36, 38, 40, 42, 44, 46, 48, 51, 53, 56, 59, 62, 66, 
 WHOLE = (46, 75, 84, 91, 97, 104, 110, 115, 122, 128, 135, 141, 148, 157, 165, 175, 185, 199, 218)
 WHOLE += (246, 424)
 TEMPERATURE, TOP_P = 0.8, 0.95
+END, PAD = 1, 0
 ROW = "{:<8} {:<13} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>16}"
 HEAD = ("case", "", "rows", "tokens/s", "(wall)", "length", "held", "seconds", "ratio (min-max)")
 
@@ -53,6 +57,7 @@ class Case:
     end: int
     pad: int
     longest: int
+    top_p: float = TOP_P
 
 
 def skills(prompts: int) -> Case:
@@ -74,20 +79,18 @@ def gsm8k(prompts: int) -> Case:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=1024,
-        eos_token_id=1,
-        pad_token_id=0,
+        eos_token_id=END,
+        pad_token_id=PAD,
         tie_word_embeddings=False,
     )
     model = LlamaForCausalLM(config).eval()
     model.lm_head.weight.data.mul_(16)  # as sure of its next token as a trained model
-    model.register_forward_hook(
-        partial(end_like, ending_chance(), config.eos_token_id), with_kwargs=True
-    )
+    model.register_forward_hook(partial(end_like, ending_chance(), END), with_kwargs=True)
     rng = np.random.default_rng(0)
     share = np.linspace(0, 1, len(QUESTION))
     lengths = np.interp(rng.random(prompts), share, QUESTION).astype(int)
     texts = [rng.integers(2, config.vocab_size, n).astype(np.int32) for n in lengths]
-    return Case(model, texts, config.eos_token_id, config.pad_token_id, 400)
+    return Case(model, texts, END, PAD, 400)
 
 
 def ending_chance() -> torch.Tensor:
@@ -138,7 +141,7 @@ def measured(case: Case) -> Iterator[Run]:
         hook.remove()
 
 
-def ours(case: Case, samples: int, memory: int, seed: int) -> Run:
+def ours(case: Case, samples: int, memory: int, seed: int) -> tuple[Run, list[list[list[int]]]]:
     keys = stream_keys(np.arange(len(case.prompts)), samples, seed=seed, round=0)
     with measured(case) as run:
         rows = generate(
@@ -146,7 +149,7 @@ def ours(case: Case, samples: int, memory: int, seed: int) -> Run:
             case.prompts,
             samples=samples,
             temperature=TEMPERATURE,
-            top_p=TOP_P,
+            top_p=case.top_p,
             max_new_tokens=case.longest,
             keys=keys,
             end_tokens=[case.end],
@@ -155,21 +158,18 @@ def ours(case: Case, samples: int, memory: int, seed: int) -> Run:
         )
     lengths = [min(len(row) + 1, case.longest) for some in rows for row in some]
     run.tokens, run.completions = sum(lengths), len(lengths)
-    return run
+    return run, rows
 
 
-def theirs(case: Case, samples: int, batch: int, seed: int, only: int | None = None) -> Run:
-    """``batch`` prompts at a time; ``only``: so many batches, those of the longest prompts."""
+def theirs(case: Case, samples: int, batches: list[list[np.ndarray]], seed: int) -> Run:
     torch.manual_seed(seed)
-    prompts = sorted(case.prompts, key=len, reverse=True)
     lengths: list[int] = []
     with measured(case) as run:
-        for start in range(0, len(prompts), batch)[:only]:
-            some = prompts[start : start + batch]
-            width = max(map(len, some))
-            ids = torch.full((len(some), width), case.pad)
+        for prompts in batches:
+            width = max(map(len, prompts))
+            ids = torch.full((len(prompts), width), case.pad)
             mask = torch.zeros_like(ids)
-            for row, prompt in enumerate(some):
+            for row, prompt in enumerate(prompts):
                 ids[row, width - len(prompt) :] = torch.from_numpy(prompt.astype(np.int64))
                 mask[row, width - len(prompt) :] = 1
             out = case.model.generate(
@@ -178,7 +178,7 @@ def theirs(case: Case, samples: int, batch: int, seed: int, only: int | None = N
                 do_sample=True,
                 num_return_sequences=samples,
                 temperature=TEMPERATURE,
-                top_p=TOP_P,
+                top_p=case.top_p,
                 top_k=0,
                 max_new_tokens=case.longest,
                 eos_token_id=case.end,
@@ -190,30 +190,35 @@ def theirs(case: Case, samples: int, batch: int, seed: int, only: int | None = N
     return run
 
 
-def best_batch(case: Case, samples: int, memory: int) -> int:
-    """Prompts that transformers completes at a time fastest without holding more than memory."""
-    tried: dict[int, Run] = {}
-    width = max(map(len, case.prompts)) + case.longest // 2  # a first guess
-    batch = max(1, memory // width // samples)
-    while True:
-        tried[batch] = theirs(case, samples, batch, 0, only=1)
-        width = tried[batch].held / (batch * samples)
-        after = min(int(memory / width / samples), len(case.prompts)) or 1
-        if after in tried:
-            break
-        batch = after
-    fits = {size: run for size, run in tried.items() if run.held <= memory} or {1: tried[batch]}
-    half = max(fits) // 2
-    if half:
-        fits[half] = theirs(case, samples, half, 0, only=2)
-    return max(fits, key=lambda size: fits[size].tokens / fits[size].processor)
+def packed(
+    case: Case, samples: int, memory: int, grown: NDArray[np.int64]
+) -> list[list[np.ndarray]]:
+    """Batches of prompts, the longest first, as large as texts of the lengths ``grown`` allow."""
+    batches: list[list[np.ndarray]] = []
+    widest = 0
+    for i in np.lexsort((-grown, -np.array([len(prompt) for prompt in case.prompts]))):
+        widest = max(widest, int(grown[i]))
+        if not batches or (len(batches[-1]) + 1) * samples * widest > memory:
+            batches.append([])
+            widest = int(grown[i])
+        batches[-1].append(case.prompts[i])
+    return batches
 
 
 def compare(name: str, case: Case, samples: int, memory: int, pairs: int) -> None:
-    best = best_batch(case, samples, memory)
+    _, found = ours(case, samples, memory, seed=0)
+    grown = np.array(
+        [len(p) + max(map(len, some)) + 1 for p, some in zip(case.prompts, found, strict=True)]
+    )
+    held = theirs(case, samples, packed(case, samples, memory, grown), 0).held
+    tried = {}
+    for part in (1, 2, 4):
+        batches = packed(case, samples, int(memory * min(1, memory / held)) // part, grown)
+        tried[part] = batches, theirs(case, samples, batches[:: max(1, len(batches) // 3)], 0)
+    batches, _ = max(tried.values(), key=lambda pair: pair[1].tokens / pair[1].processor)
     sides: dict[str, Callable[[int], Run]] = {
-        "transformers": lambda seed: theirs(case, samples, best, seed),
-        "activeselect": lambda seed: ours(case, samples, memory, seed),
+        "transformers": lambda seed: theirs(case, samples, batches, seed),
+        "activeselect": lambda seed: ours(case, samples, memory, seed)[0],
     }
     runs: dict[str, list[Run]] = {side: [] for side in sides}
     for seed in range(1, pairs + 1):
@@ -222,12 +227,13 @@ def compare(name: str, case: Case, samples: int, memory: int, pairs: int) -> Non
     speed = {side: [run.tokens / run.processor for run in some] for side, some in runs.items()}
     ratios = [b / a for a, b in zip(*speed.values(), strict=True)]
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    rows = round(statistics.mean(map(len, batches)) * samples)
     for side, some in runs.items():
         print(
             ROW.format(
                 name,
                 side,
-                f"{best * samples}" if side == "transformers" else "",
+                rows if side == "transformers" else "",
                 f"{statistics.median(speed[side]):,.0f}",
                 f"{statistics.median(run.tokens / run.wall for run in some):,.0f}",
                 f"{statistics.mean(run.tokens / run.completions for run in some):.1f}",
@@ -251,12 +257,14 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help=f"problems; default: {PROMPTS}")
     parser.add_argument("--samples", type=int, default=5, help="completions of each")
     parser.add_argument("--memory", type=int, default=8192, help="tokens in the cache")
+    parser.add_argument("--top-p", type=float, default=TOP_P, help="1: nobody has to sort")
     parser.add_argument("--pairs", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(ROW.format(*HEAD))
     for name in args.cases:
         case = CASES[name](args.prompts or PROMPTS[name])
+        case = replace(case, top_p=args.top_p)
         compare(name, case, args.samples, args.memory, args.pairs)
 
 

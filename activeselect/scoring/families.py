@@ -15,7 +15,8 @@ itself, and get a slower path:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,18 @@ def fills_cache(model: Any) -> bool:
     except (TypeError, ValueError):  # it wants a cache of its own kind
         return False
     return bool(cache.layers) and all(map(_filled, cache.layers))
+
+
+@contextmanager
+def uncompiled(model: Any) -> Iterator[None]:
+    """What ``torch.compile`` was asked for is left out: a batch that shrinks and grows has another
+    shape at nearly every token, and each would be compiled."""
+    compiled = any(
+        hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+    with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+        yield
 
 
 def length_kinds(config: Any, lengths: Sequence[int] | IntArray) -> IntArray:

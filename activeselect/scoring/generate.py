@@ -25,6 +25,7 @@ from activeselect.scoring.families import (
     keeps_all,
     reads_padding,
     rereads_after,
+    uncompiled,
 )
 from activeselect.scoring.nucleus import draw
 from activeselect.scoring.reader import Reader
@@ -76,7 +77,8 @@ def generate(
         ModelError: if the model predicts NaN (its training diverged), or memory is too small.
     """
     limits = np.array([longest_completion(model, p, max_new_tokens) for p in prompts], np.int64)
-    cached = bool(prompts) and fills_cache(model)
+    with uncompiled(model):
+        cached = bool(prompts) and fills_cache(model)
     rereads = rereads_after(model.config)
     longest = max((len(p) + int(n) for p, n in zip(prompts, limits, strict=True)), default=0)
     crosses = rereads is not None and longest > rereads
@@ -92,12 +94,12 @@ def generate(
         watched={i * samples: found for i, found in (log_probs or {}).items()},
     )
     streams, ends = keys.reshape(-1), np.array(end_tokens, dtype=np.int64)
-    while batch.goes_on():
-        with batch.memory_permitting():
-            logits = batch.make_room()
-            rows = batch.active
-            uniform = uniforms(streams[rows], batch.counts[rows]) if temperature > 0 else None
-            batch.append(draw(logits, uniform, temperature, top_p), ends, stopped)
+    with uncompiled(model):
+        while batch.goes_on():
+            with batch.memory_permitting():
+                logits, rows = batch.make_room(), batch.active
+                uniform = uniforms(streams[rows], batch.counts[rows]) if temperature > 0 else None
+                batch.append(draw(logits, uniform, temperature, top_p), ends, stopped)
     return batch.completions()
 
 

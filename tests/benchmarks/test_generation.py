@@ -1,0 +1,59 @@
+"""The benchmark of generation at a tiny size."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "generation.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_of_generation", FILE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_both_sides_complete_the_same_prompts_within_the_memory(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    words = ["generation.py", "--prompts", "8", "--memory", "900", "--pairs", "1", "--samples", "2"]
+    monkeypatch.setattr(sys, "argv", [*words, "--cases", "skills"])
+    benchmark.main()
+    torch.set_num_threads(threads)
+    head, theirs, ours = capsys.readouterr().out.strip().splitlines()
+    assert head.split()[-2:] == ["ratio", "(min-max)"]
+    assert theirs.split()[1] == "transformers"
+    assert ours.split()[1] == "activeselect"
+    assert int(ours.split()[5].replace(",", "")) <= 900
+
+
+def test_texts_are_as_long_as_those_of_gsm8k(benchmark: ModuleType) -> None:
+    """Prompts of one length and a chance to end at each position give the table's lengths."""
+    chance = benchmark.ending_chance().numpy()
+    alive = np.concatenate([[1.0], np.cumprod(1 - chance)])
+    for share, length in zip(np.linspace(0, 1, len(benchmark.WHOLE)), benchmark.WHOLE, strict=True):
+        assert 1 - alive[length] == pytest.approx(share, abs=0.02)
+
+
+def test_packing_leaves_nobody_out_and_fits(benchmark: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    prompts = [np.full(n, i, np.int32) for i, n in enumerate(rng.integers(1, 40, 30))]
+    grown = np.array([len(prompt) for prompt in prompts]) + rng.integers(1, 60, 30)
+    case = benchmark.Case(None, prompts, 1, 0, 60)
+    batches = benchmark.packed(case, 3, 1000, grown)
+    assert sorted(int(p[0]) for batch in batches for p in batch) == list(range(30))
+    for batch in batches:
+        assert len(batch) * 3 * max(grown[int(p[0])] for p in batch) <= 1000
