@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import random
@@ -136,6 +137,23 @@ def test_what_one_strategy_measures_is_not_on_anothers_bill(
     assert cost["random"]["tokens_generated"] == cost["random"]["score_s"] == 0
     assert cost["again"]["tokens_generated"] == cost["premem"]["tokens_generated"] > 0
     assert cost["again"]["score_s"] > 0
+
+
+def test_what_is_measured_changes_no_draw(tiny_model: Path, tmp_path: Path) -> None:
+    """Random selection is the same run whatever is measured beside it, and how often."""
+    often = RoundsConfig(budgets=(8, 12, 20))
+    Study(study(tiny_model, rounds=often, measure=("premem", "prequential"))).run(tmp_path / "a")
+    seldom = replace(often, score_every=2, score_until=2)
+    Study(study(tiny_model, rounds=seldom)).run(tmp_path / "b")
+    found = []
+    for out in ("a", "b"):
+        cell = tmp_path / out / "cells/mixed/random/seed-0"
+        train = json.loads((cell / "state.json").read_text())["train"]
+        tests = [pq.read_table(file).to_pylist() for file in sorted(cell.glob("predictions/*"))]
+        lines = (cell / "metrics.csv").read_text().splitlines()
+        losses = [row["train/loss"] for row in csv.DictReader(lines)]
+        found.append((train, tests, losses))
+    assert found[0] == found[1]
 
 
 class Stop(BaseException):
