@@ -45,6 +45,8 @@ from activeselect.training.recorder import Recorder
 
 IntArray = NDArray[np.int64]
 
+#: What a sampling policy took and saved.
+COUNTED = ("completions", "completions_saved")
 #: Told which checkpoint is next, of how many.
 Progress = Callable[[int, int, str], None]
 
@@ -185,8 +187,7 @@ class OfflineScoring:
                     "checkpoint": checkpoint,
                     "fingerprint": fingerprint,
                     "tokens_generated": recorder.cost.tokens_generated,
-                    "completions": recorder.cost.completions,
-                    "completions_saved": recorder.cost.completions_saved,
+                    **{name: getattr(recorder.cost, name) for name in COUNTED},
                     "seconds": recorder.cost.score_s,
                 }
             )
@@ -214,7 +215,7 @@ class OfflineScoring:
         histories = [
             History.from_store(self._store(part), len(self.checkpoints)) for part in folders
         ]
-        names = [name for name in histories[0].signals if name != "right"]
+        names = [name for name in histories[0].signals if name not in ("right", "sampled")]
 
         def read(name: str) -> NDArray[np.float64]:
             matrix = histories[0].matrix(name)
@@ -229,7 +230,8 @@ class OfflineScoring:
             entry: dict[str, Any] = {"checkpoint": checkpoint, "examples": len(self.pool)}
             entry |= {name: _mean(rows[number]) for name, rows in signals.items()}
             entry["forecast"] = self._forecast(read, signals, number)
-            for cost in ("tokens_generated", "completions", "completions_saved", "seconds"):
+            sampled = () if self.config.scoring.policy == "exact" else COUNTED
+            for cost in ("tokens_generated", *sampled, "seconds"):
                 entry[cost] = sum(part[number].get(cost, 0) for part in parts)
             entries.append(entry)
         self._write_examples(out, {name: rows[-1] for name, rows in signals.items()})
