@@ -127,6 +127,8 @@ class Reader:
         try:
             with replaced(self.head, answer):
                 output = self.model(input_ids=ids, use_cache=False).logits
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+            return False, False  # it gives its output layer something else than hidden states
         finally:
             self.model.train(training)
         trims = len(made) == 1 and output.shape == made[0].shape

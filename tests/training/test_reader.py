@@ -227,6 +227,17 @@ def test_activations_computed_again_see_no_more() -> None:
         total.backward()
 
 
+@pytest.mark.parametrize("pack", [True, False])
+def test_a_model_without_a_known_output_layer_makes_all_logits(
+    monkeypatch: pytest.MonkeyPatch, pack: bool
+) -> None:
+    model = reader("qwen2").model
+    monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
+    read = Reader(model, pack=pack)
+    assert (read.trims, read.fuses) == (False, False)
+    assert_the_same(read, items_of([(9, 8), (4, 11), (12, 3)]))
+
+
 def test_equal_batches_give_equal_bits() -> None:
     items = items_of([(9, 8), (4, 11), (12, 3)])
     first, second = (step(reader("llama"), items) for _ in range(2))
