@@ -8,6 +8,7 @@ and a recorded run can be replayed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -197,7 +198,10 @@ class Adaptive:
         if len(counts.right) == 1:
             return None
         earlier = counts.before(len(counts.right) - 1)
-        key = b"".join(a.tobytes() for a in (earlier.right, earlier.sampled, earlier.mean_nll))
+        digest = blake2b()
+        for measured in (earlier.right, earlier.sampled, earlier.mean_nll):
+            digest.update(np.ascontiguousarray(measured))
+        key = digest.digest()
         if key not in self._known:
             self._known.clear()
             self._known[key] = beliefs(earlier)
