@@ -200,7 +200,7 @@ class Adaptive:
         earlier = counts.before(len(counts.right) - 1)
         digest = blake2b()
         for measured in (earlier.right, earlier.sampled, earlier.mean_nll):
-            digest.update(np.ascontiguousarray(measured))
+            digest.update(measured.tobytes())
         key = digest.digest()
         if key not in self._known:
             self._known.clear()
