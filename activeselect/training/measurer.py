@@ -86,7 +86,7 @@ class Measurer:
         """
         wanted = (self.scoring.samples if samples is None else samples) if "samples" in what else 0
         first = np.zeros(len(self.pool) if offset is not None else 0, dtype=np.int64)
-        key = [self.stage, round, sorted(what), self._weights(model)]
+        key: list[Any] = [self.stage, round, sorted(what)]
         if offset is not None:
             first[index] = offset
             key += [wanted, offset.tolist()]
@@ -110,7 +110,7 @@ class Measurer:
                 lengths,
                 batch_tokens=self.scoring.batch_tokens,
                 parts=self.parts,
-                key=key,
+                key=[*key, self._weights(model)],  # which can be read only where they are whole
             )
         self.cost.score_s += scores.seconds
         self.cost.tokens_generated += scores.tokens_generated
