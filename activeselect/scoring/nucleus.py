@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: Tokens that are looked at before a row is sorted; a real model's nucleus is mostly smaller.
-LOOKED_AT = 32
+#: Tokens that are looked at, in turn, before a row is sorted; most nuclei are smaller.
+LOOKED_AT = (32, 512)
 
 
 def draw(
@@ -33,14 +33,18 @@ def draw(
         return logits.argmax(dim=-1)
     probability = torch.softmax(logits.float() / temperature, dim=-1)
     numbers = torch.from_numpy(uniform).to(logits.device, probability.dtype)[:, None]
-    if logits.shape[-1] <= 2 * LOOKED_AT or top_p == 1:
-        return _invert(*probability.sort(dim=-1, descending=True, stable=True), numbers, top_p)
-    likeliest, token = _in_order(*probability.topk(LOOKED_AT, dim=-1))
-    chosen = _invert(likeliest, token, numbers, top_p)
-    rest = (~_settled(likeliest, top_p)).nonzero().squeeze(1)
-    if len(rest):
-        some = probability[rest].sort(dim=-1, descending=True, stable=True)
-        chosen[rest] = _invert(*some, numbers[rest], top_p)
+    rows = torch.arange(len(logits), device=logits.device)  # whose token is not settled
+    chosen = torch.empty_like(rows)
+    for many in LOOKED_AT if top_p < 1 else ():
+        if len(rows) == 0 or logits.shape[-1] <= 2 * many:
+            break
+        likeliest, token = _in_order(*probability.topk(many, dim=-1))
+        chosen[rows] = _invert(likeliest, token, numbers, top_p)
+        left = (~_settled(likeliest, top_p)).nonzero().squeeze(1)
+        rows, probability, numbers = rows[left], probability[left], numbers[left]
+    if len(rows):
+        ordered, token = probability.sort(dim=-1, descending=True, stable=True)
+        chosen[rows] = _invert(ordered, token, numbers, top_p)
     return chosen
 
 
@@ -56,7 +60,7 @@ def _in_order(likeliest: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
 def _settled(likeliest: Tensor, top_p: float) -> Tensor:
     """Rows whose whole nucleus is likelier than the last token that was looked at."""
     mass = likeliest.cumsum(dim=-1)
-    last = (mass < top_p).sum(dim=-1, keepdim=True).clamp(max=LOOKED_AT - 1)
+    last = (mass < top_p).sum(dim=-1, keepdim=True).clamp(max=mass.shape[-1] - 1)
     return likeliest.gather(1, last).squeeze(1) > likeliest[:, -1]
 
 
