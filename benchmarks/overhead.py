@@ -5,8 +5,9 @@ scoring as shipped), or a DataFlex run on the same model, problems and optimizer
 
 - *train*, *score*, *select*: processor seconds of fitting; of measuring examples; of all else that
   selection does (contexts, choosing, storing). Testing is in none.
-- *adds*: (score + select) / train. *floor*: the same ratio in operations, for an engine that wastes
-  none: 2 per parameter and token read or written while measuring, 6 per token trained on.
+- *adds*: (score + select) / train. *ops*: the same ratio in operations, which is what it would be
+  if training and measuring used the machine equally well: 2 operations per parameter and token
+  read or written while measuring, 6 per token trained on.
 - *ms*: (score + select) per scored example.
 - *rho*: rank correlation between a scored example's score and the test accuracy of its skill, both
   by the same model, mean over the run's selections; the interval resamples skills.
@@ -52,12 +53,13 @@ HOW_TO_DATAFLEX = (
     "DataFlex's rows are left out: install it into an environment of its own (docs/performance.md, "
     "Overhead) and name that environment's python with --dataflex."
 )
+ROWS = ("none", "paper", "ours", "adaptive", "loss")
 SELECTORS = ("loss", "delta_loss")
 
 
 def table(rows: Sequence[Row]) -> Table:
     made = Table(title="overhead of selection; seconds on one thread, (wall)")
-    heads = ("run", "steps", "train", "score", "select", "adds", "(wall)", "floor", "scored")
+    heads = ("run", "steps", "train", "score", "select", "adds", "(wall)", "ops", "scored")
     for head in (*heads, "generated", "ms", "rho (95%)", "bits", "ms/bit"):
         made.add_column(head, justify="left" if head == "run" else "right")
     for row in rows:
@@ -73,7 +75,7 @@ def table(rows: Sequence[Row]) -> Table:
             *seconds,
             f"{row.adds:.0%}",
             f"({wall:.0%})",
-            f"{row.floor:.0%}",
+            f"{row.operations:.0%}",
             f"{row.scored:,}",
             f"{row.generated_tokens:,}",
             f"{row.milliseconds:.2f}" if row.scored else "",
@@ -90,6 +92,12 @@ def rows_of(options: argparse.Namespace, study: StudyConfig, where: Path) -> Ite
         "none": lambda: timed("none (random)", replace(ours, strategy="random"), where / "none"),
         "paper": lambda: timed("paper's protocol", paper(ours), where / "paper", "premem"),
         "ours": lambda: timed(f"ours ({options.strategy})", ours, where / "ours", "premem"),
+        "adaptive": lambda: timed(
+            "ours, adaptive samples",
+            replace(ours, scoring=replace(ours.scoring, policy="adaptive")),
+            where / "adaptive",
+            "premem",
+        ),
         "loss": lambda: timed(
             "ours, loss only", replace(ours, strategy="loss"), where / "loss", "mean_nll"
         ),
@@ -184,8 +192,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--config", default="quickstart", help="a study's YAML, or a shipped name")
     parser.add_argument("--strategy", default="premem", help="label of ours in the config")
     parser.add_argument("--seed", type=int, default=1000, help="a tuning seed (default 1000)")
-    parser.add_argument("--rows", nargs="*", default=["none", "paper", "ours", "loss"],
-                        choices=["none", "paper", "ours", "loss"])  # fmt: skip
+    parser.add_argument("--rows", nargs="*", default=ROWS, choices=ROWS)
     parser.add_argument("--budgets", type=int, nargs="+", help="instead of the config's")
     parser.add_argument("--pool-size", type=int, help="instead of the config's")
     parser.add_argument("--test-size", type=int, help="instead of the config's")

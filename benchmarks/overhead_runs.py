@@ -55,7 +55,7 @@ class Row:
         return (self.score + self.select) / self.train
 
     @property
-    def floor(self) -> float:
+    def operations(self) -> float:
         return (self.read_tokens + self.generated_tokens) / (3 * self.trained_tokens)
 
     @property
@@ -67,7 +67,7 @@ class Row:
         return None if self.correlation is None else bits(self.correlation[0])
 
     def plain(self) -> dict[str, Any]:
-        derived = ("adds", "floor", "milliseconds", "bits")
+        derived = ("adds", "operations", "milliseconds", "bits")
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 

@@ -38,7 +38,7 @@ def test_a_run_at_a_tiny_size(tmp_path: Path) -> None:
     assert ours["generated_tokens"] > ours["scored"]
     assert loss["generated_tokens"] == 0
     assert 0 < loss["adds"] < ours["adds"]
-    assert all(row["floor"] < row["adds"] for row in (ours, loss))  # no engine is that good
+    assert 0 < loss["operations"] < ours["operations"]
     assert all(row["correlation"][1] <= row["correlation"][0] for row in (ours, loss))
     assert [row["scored"] for row in found["growth"]] == [16, 64]
 
