@@ -99,7 +99,7 @@ def paper(config: RunConfig) -> RunConfig:
         config,
         strategy="premem",
         scoring=scoring,
-        rounds=replace(config.rounds, score_every=1, score_until=None),
+        rounds=replace(config.rounds, score_every=1, score_until=None, score_last=True),
     )
 
 
