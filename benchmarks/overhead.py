@@ -14,7 +14,8 @@ scoring as shipped), or a DataFlex run on the same model, problems and optimizer
 - *bits*: information about that accuracy in one score, ``-log2(1 - rho^2) / 2`` (as if normal).
 
 *growth*: one round of scoring and selecting (every example of the train set, reweighting) for
-several train-set sizes N; (score + select) grows as N to the fitted exponent.
+several train-set sizes N; (score + select) grows as N to the fitted exponent. The same for several
+numbers n of completions at the middle one of these sizes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from overhead_runs import (
     dataflex,
     exponent,
     growth,
+    growth_in_samples,
     paper,
     run_config,
     shipped,
@@ -148,7 +150,6 @@ def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
     ours = run_config(study, options.strategy)
     torch.set_num_threads(1)
     rows: list[Row] = []
-    grown: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         where = Path(folder)
         with _silent():
@@ -156,6 +157,8 @@ def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 rows.append(row)
                 print(f"{row.name}: adds {row.adds:.0%}", file=sys.__stderr__, flush=True)
             grown = growth(ours, options.sizes, where / "growth")
+            middle = sorted(options.sizes)[len(options.sizes) // 2]
+            sampled = growth_in_samples(ours, options.samples, middle, where / "samples")
     console.print(table(rows))
     words = ", ".join(f"{row.name} {row.tokens_per_example:.1f}" for row in rows)
     console.print(f"tokens per trained example: {words}", highlight=False)
@@ -166,8 +169,9 @@ def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "seed": options.seed,
         "rows": [row.plain() for row in rows],
         "growth": [row.plain() for row in grown],
+        "samples": [row.plain() for row in sampled],
     }
-    for row in grown:
+    for row in [*grown, *sampled]:
         spent = row.score + row.select
         console.print(
             f"growth: {row.name}: {spent:.2f} s, {row.milliseconds:.2f} ms each", highlight=False
@@ -196,7 +200,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--budgets", type=int, nargs="+", help="instead of the config's")
     parser.add_argument("--pool-size", type=int, help="instead of the config's")
     parser.add_argument("--test-size", type=int, help="instead of the config's")
-    parser.add_argument("--sizes", type=int, nargs="*", default=[300, 1200, 4800])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[300, 1200, 4800])
+    parser.add_argument("--samples", type=int, nargs="*", default=[1, 2, 4, 8])
     parser.add_argument("--dataflex", metavar="PYTHON", help="interpreter that has DataFlex 1.1.0")
     parser.add_argument("--json", type=Path, help="write all figures there, too")
     return parser.parse_args()

@@ -239,24 +239,32 @@ def _answered(run: ActiveRun, model: str) -> np.ndarray:
 
 
 def growth(config: RunConfig, sizes: Sequence[int], where: Path) -> list[Row]:
-    """One scored round of each size; trained as short as the config's first round asks for."""
+    """One scored round of each size."""
+    return [_round(f"N = {size}", config, size, where / str(size)) for size in sizes]
+
+
+def growth_in_samples(
+    config: RunConfig, samples: Sequence[int], size: int, where: Path
+) -> list[Row]:
+    """One scored round of ``size`` examples for each number of completions."""
     rows = []
-    for size in sizes:
-        pool = max(size, config.data.pool_size or 0)
-        rounds = replace(config.rounds, mode="reweight", budgets=(size,))
-        rows.append(
-            timed(
-                f"N = {size}",
-                replace(
-                    config,
-                    data=replace(config.data, pool_size=pool, test_limit=20),
-                    rounds=rounds,
-                    recipe=replace(config.recipe, epochs=rounds.score_every),
-                ),
-                where / str(size),
-            )
-        )
+    for n in samples:
+        scoring = replace(config.scoring, samples=n)
+        rows.append(_round(f"n = {n}", replace(config, scoring=scoring), size, where / f"n{n}"))
     return rows
+
+
+def _round(name: str, config: RunConfig, size: int, where: Path) -> Row:
+    """Trained as short as the config's first round asks for, and scored once."""
+    rounds = replace(config.rounds, mode="reweight", budgets=(size,))
+    pool = max(size, config.data.pool_size or 0)
+    config = replace(
+        config,
+        data=replace(config.data, pool_size=pool, test_limit=20),
+        rounds=rounds,
+        recipe=replace(config.recipe, epochs=rounds.score_every),
+    )
+    return timed(name, config, where)
 
 
 def exponent(rows: Sequence[Row]) -> float:

@@ -27,7 +27,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 def test_a_run_at_a_tiny_size(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     tiny = ["--budgets", "16", "32", "--pool-size", "120", "--test-size", "60", "--sizes", "16"]
-    more = ["64", "--rows", "ours", "loss", "--json", str(file)]
+    more = ["64", "--samples", "1", "2", "--rows", "ours", "loss", "--json", str(file)]
     command = [sys.executable, str(FOLDER / "overhead.py"), *tiny, *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -41,6 +41,9 @@ def test_a_run_at_a_tiny_size(tmp_path: Path) -> None:
     assert 0 < loss["operations"] < ours["operations"]
     assert all(row["correlation"][1] <= row["correlation"][0] for row in (ours, loss))
     assert [row["scored"] for row in found["growth"]] == [16, 64]
+    one, two = found["samples"]
+    assert one["scored"] == two["scored"] == 64
+    assert 0 < one["generated_tokens"] < two["generated_tokens"]
 
 
 @pytest.mark.parametrize(
