@@ -185,3 +185,27 @@ def batches_by_tokens(
         batches.append(batch)
         start += len(batch)
     return batches
+
+
+def parts_by_length(
+    lengths: Sequence[int], kinds: Sequence[int] | IntArray, waste: int
+) -> list[IntArray]:
+    """Rows cut into parts of similar length, each with at most ``waste`` tokens of padding.
+
+    Example:
+        >>> [part.tolist() for part in parts_by_length([5, 90, 2, 88], [0, 0, 0, 0], waste=10)]
+        [[1, 3], [0, 2]]
+    """
+    size, kind = np.asarray(lengths), np.asarray(kinds)
+    parts: list[list[int]] = []
+    padding = 0
+    for row in np.lexsort((-size, -kind)).tolist():
+        if parts:
+            first = parts[-1][0]
+            padding += int(size[first] - size[row])
+            if kind[first] == kind[row] and padding <= waste:
+                parts[-1].append(row)
+                continue
+        parts.append([row])
+        padding = 0
+    return [np.array(part) for part in parts]

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from activeselect.data.prompts import IGNORED, Encoded, batches_by_tokens, collate
+from activeselect.data.prompts import IGNORED, Encoded, batches_by_tokens, collate, parts_by_length
 from activeselect.scoring.families import length_kinds
 from activeselect.scoring.memory import run_batches
+from activeselect.scoring.output_layer import TargetLogits
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -54,23 +55,24 @@ def target_statistics(
     """
     found = {name: np.zeros(len(items)) for name in want}
     compute = {name: _STATISTICS[name] for name in want - {"hes"}}
+    logits_of = TargetLogits(model)
 
     def measure(rows: IntArray) -> None:
         batch = collate([items[i] for i in rows], pad_token)
-        batch = {name: value.to(model.device) for name, value in batch.items()}
-        with _output_layer_input(model, "grand" in want) as hidden:
-            logits = model(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-            ).logits[:, :-1]
-        # row by row: a float32 copy of all logits would be the largest tensor of the run
-        for place, row in enumerate(rows):
-            labels = batch["labels"][place, 1:]
-            target = labels != IGNORED
-            token = _Tokens(
-                logits[place, target].float(),
-                labels[target],
-                hidden[0][place, :-1][target].float() if hidden else None,
-            )
+        ids, labels = (batch[name].to(model.device) for name in ("input_ids", "labels"))
+        # the label of a position is the token after it
+        labels = torch.cat([labels[:, 1:], labels.new_full((len(rows), 1), IGNORED)], dim=1)
+        keep = (labels != IGNORED).flatten().nonzero().squeeze(1)
+        counts = (labels != IGNORED).sum(dim=1).tolist()
+        with _output_layer_input(model, "grand" in want) as caught:
+            logits = logits_of(ids, keep, counts)
+        targets = torch.split(labels.flatten()[keep], counts)
+        hidden: Sequence[Any] = [None] * len(rows)
+        if caught:
+            hidden = torch.split(caught[0].flatten(0, 1)[keep], counts)
+        # row by row: the logits of a whole batch would be the largest tensor of the run
+        for row, *tokens in zip(rows, logits, targets, hidden, strict=True):
+            token = _Tokens(*tokens)
             for name, statistic in compute.items():
                 found[name][row] = float(statistic(token))
             if "hes" in want:
@@ -79,15 +81,25 @@ def target_statistics(
 
     lengths = [len(item.ids) for item in items]
     kinds = length_kinds(model.config, lengths)
-    run_batches(batches_by_tokens(lengths, batch_tokens, kinds), lengths, measure)
+    run_batches(_parts(lengths, kinds, batch_tokens), lengths, measure)
     return found
+
+
+def _parts(lengths: Sequence[int], kinds: IntArray, batch_tokens: int) -> list[IntArray]:
+    """Batches of ``batch_tokens`` at most, and of them at most a 64th is padding."""
+    return [
+        batch[part]
+        for batch in batches_by_tokens(lengths, batch_tokens, kinds)
+        for part in parts_by_length([lengths[i] for i in batch], kinds[batch], batch_tokens // 64)
+    ]
 
 
 class _Tokens:
     """Target tokens of one example; what several statistics share is computed once."""
 
     def __init__(self, logits: Tensor, labels: Tensor, hidden: Tensor | None) -> None:
-        self.logits, self.labels, self.hidden = logits, labels, hidden
+        self.logits, self.labels = logits.float(), labels
+        self.hidden = None if hidden is None else hidden.float()
         self._log_p: Tensor | None = None
 
     @property

@@ -12,16 +12,17 @@ one with its loss (:func:`activeselect.training.loss.linear_loss`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from activeselect.data.prompts import IGNORED
+from activeselect.data.prompts import IGNORED, parts_by_length
 from activeselect.scoring.families import length_kinds
+from activeselect.scoring.output_layer import probe_output_layer, replaced
 from activeselect.training.loss import linear_loss, target_loss
 from activeselect.training.packing import packed_attention, packed_inputs, reads_packed
 
@@ -45,7 +46,8 @@ class Reader:
         self.model, self.share, self.at_once = model, share, at_once
         self.packs = pack and reads_packed(model)
         self.head = model.get_output_embeddings()
-        self.trims, self.fuses = self._probed()
+        self.trims, last = probe_output_layer(model)
+        self.fuses = last and share == 1 and type(self.head) is torch.nn.Linear
 
     def attention(self) -> Any:
         """Context of the forward passes and, where activations are computed again, of backward."""
@@ -66,7 +68,7 @@ class Reader:
         lengths = mask.sum(dim=1).tolist()
         kinds = length_kinds(self.model.config, lengths)
         whole = [np.arange(len(lengths))]
-        for rows in whole if self.at_once else parts_by_length(lengths, kinds):
+        for rows in whole if self.at_once else parts_by_length(lengths, kinds, _WASTE):
             longest = max(lengths[row] for row in rows)
             index = torch.from_numpy(rows).to(mask.device)
             places = torch.arange(longest, device=mask.device)
@@ -105,73 +107,3 @@ class Reader:
             return logits
 
         return answer
-
-    @torch.no_grad()
-    def _probed(self) -> tuple[bool, bool]:
-        """Whether the output layer may be asked for less, and whether nothing follows it.
-
-        Some models scale or cap their logits after the layer; then what is asked is logits.
-        """
-        if self.head is None:
-            return False, False
-        made: list[Tensor] = []
-        plain = self.head.forward
-
-        def answer(hidden: Tensor) -> Tensor:
-            made.append(plain(hidden[:, :1]))
-            return made[-1]
-
-        ids = torch.zeros((1, 2), dtype=torch.long, device=self.model.device)
-        training = self.model.training
-        self.model.eval()
-        try:
-            with replaced(self.head, answer):
-                output = self.model(input_ids=ids, use_cache=False).logits
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-            return False, False  # it gives its output layer something else than hidden states
-        finally:
-            self.model.train(training)
-        trims = len(made) == 1 and output.shape == made[0].shape
-        plain_layer = self.share == 1 and type(self.head) is torch.nn.Linear
-        return trims, trims and plain_layer and output is made[0]
-
-
-@contextmanager
-def replaced(layer: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """The layer, if any, computes something else inside."""
-    if layer is None:
-        yield
-        return
-    before = vars(layer).get("forward")
-    layer.forward = forward
-    try:
-        yield
-    finally:
-        if before is None:
-            del layer.forward
-        else:
-            layer.forward = before
-
-
-def parts_by_length(
-    lengths: Sequence[int], kinds: Sequence[int] | np.ndarray, waste: int = _WASTE
-) -> list[np.ndarray]:
-    """Rows cut into parts of similar length, each with at most ``waste`` tokens of padding.
-
-    Example:
-        >>> [part.tolist() for part in parts_by_length([5, 90, 2, 88], [0, 0, 0, 0], waste=10)]
-        [[1, 3], [0, 2]]
-    """
-    size, kind = np.asarray(lengths), np.asarray(kinds)
-    parts: list[list[int]] = []
-    padding = 0
-    for row in np.lexsort((-size, -kind)).tolist():
-        if parts:
-            first = parts[-1][0]
-            padding += int(size[first] - size[row])
-            if kind[first] == kind[row] and padding <= waste:
-                parts[-1].append(row)
-                continue
-        parts.append([row])
-        padding = 0
-    return [np.array(part) for part in parts]
