@@ -48,7 +48,7 @@ def target_statistics(
         model: a transformers causal LM in eval mode.
         items: encoded problems, B of them.
         want: names of the above.
-        batch_tokens: padded tokens per batch.
+        batch_tokens: padded tokens per batch, at most; a 64th of them may be padding.
 
     Returns:
         name -> float64 ``[B]``.
