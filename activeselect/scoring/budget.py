@@ -21,6 +21,7 @@ from activeselect.scoring.walk import ACCURACY
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
+TURN = 3  # each turn samples at least one in so many open examples; smaller ones pay too little
 LATER = 0.1  # worth of a sample in a round that is not an example's last open one
 
 
@@ -132,6 +133,9 @@ class Adaptive:
     threshold: float | None = None
     resolution: int | None = None
     _known: dict[bytes, FloatArray] = field(default_factory=dict, repr=False, compare=False)
+    _last: list[tuple[Counts, tuple[FloatArray, FloatArray]]] = field(
+        default_factory=list, repr=False, compare=False
+    )
 
     def ask(self, counts: Counts) -> IntArray:
         opened = counts.mean_nll[-1] >= self.tau
@@ -145,7 +149,7 @@ class Adaptive:
         belief = beliefs(counts, self._before(counts), fit=False)
         worth = np.where(free, gain(belief, self._matters(belief[opened])), -np.inf)
         worth = worth * self._counts_for(counts)
-        turn = min(int(free.sum()), max(left // 2, min(left, int(opened.sum()) // 10), 1))
+        turn = min(int(free.sum()), max(left // 2, min(left, int(opened.sum()) // TURN), 1))
         least = -np.partition(-worth, turn - 1)[turn - 1]
         asked = free & (worth >= least)
         # equals are asked together or not at all: the order of the examples must not matter
@@ -168,7 +172,7 @@ class Adaptive:
         return int(budget * need / (need + to_come))
 
     def premem(self, counts: Counts) -> FloatArray:
-        best, belief = best_open(counts, self.tau, self.resolution or self.samples)
+        best, belief = self._fitted(counts)
         nll = counts.latest(counts.mean_nll)
         premem = np.where(nll >= self.tau, belief @ ACCURACY, best)
         return np.where(np.isnan(nll), np.nan, premem)
@@ -176,8 +180,14 @@ class Adaptive:
     def accuracy(self, counts: Counts) -> FloatArray:
         """Posterior mean; of an example that was not sampled, what earlier rounds and NLLs say."""
         known = counts.measured.any(axis=0)
-        belief = beliefs(counts, self._before(counts))
-        return np.where(known, belief @ ACCURACY, np.nan)
+        return np.where(known, self._fitted(counts)[1] @ ACCURACY, np.nan)
+
+    def _fitted(self, counts: Counts) -> tuple[FloatArray, FloatArray]:
+        """:func:`best_open`; kept, because premem and accuracy of a round come from the same fits."""
+        if not self._last or self._last[0][0] is not counts:
+            found = best_open(counts, self.tau, self.resolution or self.samples)
+            self._last[:] = [(counts, found)]
+        return self._last[0][1]
 
     def _counts_for(self, counts: Counts) -> FloatArray:
         """What a sample of the last round counts for each example, ``[N]``."""

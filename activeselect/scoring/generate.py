@@ -71,16 +71,17 @@ def generate(
 
     Returns:
         ``completions[prompt][sample]``, lists of token ids; one that was cut has the length
-        :func:`longest_completion`.
+        :func:`longest_completions`.
 
     Raises:
         ModelError: if the model predicts NaN (its training diverged), or memory is too small.
     """
-    limits = np.array([longest_completion(model, p, max_new_tokens) for p in prompts], np.int64)
+    lengths = np.array([len(prompt) for prompt in prompts], np.int64)
+    limits = longest_completions(model, lengths, max_new_tokens)
     with uncompiled(model):
         cached = bool(prompts) and fills_cache(model)
     rereads = rereads_after(model.config)
-    longest = max((len(p) + int(n) for p, n in zip(prompts, limits, strict=True)), default=0)
+    longest = int((lengths + limits).max(initial=0))
     crosses = rereads is not None and longest > rereads
     padded = cached and not crosses and reads_padding(model.config)
     blocks = padded and keeps_all(model.config)
@@ -103,7 +104,15 @@ def generate(
     return batch.completions()
 
 
-def longest_completion(model: Any, prompt: NDArray[np.int32], max_new_tokens: int) -> int:
-    """Tokens after which a completion is cut: the limit, or where the model's context ends."""
-    context = context_length(model.config) or len(prompt) + max_new_tokens
-    return max(1, min(max_new_tokens, context - len(prompt)))
+def longest_completions(model: Any, prompts: IntArray, max_new_tokens: int) -> IntArray:
+    """Tokens after which completions are cut: the limit, or where the model's context ends.
+
+    Args:
+        model: a transformers causal LM.
+        prompts: tokens of each prompt, int ``[B]``.
+        max_new_tokens: the limit.
+    """
+    context = context_length(model.config)
+    if context is None:
+        return np.full(len(prompts), max(1, max_new_tokens))
+    return np.clip(context - prompts, 1, max(1, max_new_tokens))

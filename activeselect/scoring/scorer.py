@@ -24,7 +24,7 @@ from activeselect.scoring.forward import (
     token_log_probs,
     without_question,
 )
-from activeselect.scoring.generate import generate, longest_completion
+from activeselect.scoring.generate import generate, longest_completions
 from activeselect.scoring.gradients import project_gradients
 from activeselect.scoring.guards import count_answers
 from activeselect.scoring.scores import Scores
@@ -130,16 +130,10 @@ class LiveScorer:
         Args:
             samples: completions of each; 0: the reference trace is read only.
         """
-        longest = self.config.max_new_tokens
-        return np.array(
-            [
-                samples * (item.start + longest_completion(model, item.prompt, longest))
-                if samples
-                else len(item.ids)
-                for item in items
-            ],
-            dtype=np.int64,
-        )
+        if not samples:
+            return np.array([len(item.ids) for item in items], dtype=np.int64)
+        start = np.array([item.start for item in items], dtype=np.int64)
+        return samples * (start + longest_completions(model, start, self.config.max_new_tokens))
 
     def evaluate(self, model: Any, items: Sequence[Encoded], answers: Sequence[str]) -> Scores:
         """Greedy answers: right or wrong per problem, in ``correct``, bool ``[B, 1]``."""
@@ -207,11 +201,9 @@ class LiveScorer:
         flat = [row for rows in ids for row in rows]
         found = self.tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else []
         texts = [before_stop(text, self.stop) for text in found]
-        longest = [
-            longest_completion(model, item.prompt, self.config.max_new_tokens)
-            for item in items
-            for _ in range(samples)
-        ]
+        prompts = np.array([item.start for item in items], dtype=np.int64)
+        limits = longest_completions(model, prompts, self.config.max_new_tokens)
+        longest = np.repeat(limits, samples).tolist()
         cut = sum(
             len(row) == limit and text == whole
             for row, limit, text, whole in zip(flat, longest, texts, found, strict=True)

@@ -26,6 +26,9 @@ FloatArray = NDArray[np.float64]
 
 #: Examples encoded at once where a whole pool is looked at.
 _CHUNK = 4096
+#: Size of a turn's chunks, in those of a whole round: a turn samples less, and each chunk ends with
+#: small batches. Larger ones would leave ranks without work.
+_TURN = 2
 
 
 class Measurer:
@@ -108,7 +111,7 @@ class Measurer:
                 score,
                 index,
                 lengths,
-                batch_tokens=self.scoring.batch_tokens,
+                batch_tokens=self.scoring.batch_tokens * (1 if offset is None else _TURN),
                 parts=self.parts,
                 key=[*key, self._weights(model)],  # which can be read only where they are whole
             )

@@ -113,6 +113,38 @@ def test_asking_is_a_pure_function_of_the_counts() -> None:
         np.testing.assert_array_equal(fresh.ask(middle), used.ask(middle))
 
 
+@pytest.mark.parametrize("size", [12, 150, 600])
+def test_few_turns_fill_a_round(size: int) -> None:
+    """Each turn reads prompts again and ends with small batches."""
+    _, nll, right = world(0, rounds=1, size=size)
+    policy = Adaptive(SAMPLES, 0.0, 1, share=0.4)
+    asked: list[int] = []
+
+    class Watched(Adaptive):
+        def ask(self, counts: Counts) -> np.ndarray:
+            wanted = policy.ask(counts)
+            asked.append(int(wanted.sum()))
+            return wanted
+
+    counts = sample(Watched(SAMPLES, 0.0, 1), right, nll, None)
+    assert len(asked) <= 5
+    assert asked.pop() == 0
+    assert counts.sampled.sum() == int(0.4 * SAMPLES * size) == sum(asked)
+
+
+def test_premem_and_accuracy_of_the_same_counts_whichever_is_asked_first() -> None:
+    _, nll, right = world(3)
+    one, other = (Adaptive(SAMPLES, TAU, 3, share=0.4) for _ in range(2))
+    counts = sample(one, right, nll, None)
+    accuracy, premem = one.accuracy(counts), one.premem(counts)
+    np.testing.assert_array_equal(premem, other.premem(counts))
+    np.testing.assert_array_equal(accuracy, other.accuracy(counts))
+    np.testing.assert_allclose(accuracy, beliefs(counts) @ ACCURACY)
+    earlier = counts.before(2)
+    np.testing.assert_array_equal(one.premem(earlier), Adaptive(SAMPLES, TAU, 3).premem(earlier))
+    np.testing.assert_array_equal(one.premem(counts), premem)
+
+
 def test_unbiased_where_the_truth_is_known_and_the_maximum_is_not() -> None:
     biases, raw = [], []
     for seed in range(4):

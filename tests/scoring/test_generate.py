@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from activeselect.errors import ModelError
-from activeselect.scoring.generate import generate, longest_completion
+from activeselect.scoring.generate import generate, longest_completions
 from activeselect.scoring.nucleus import draw
 from activeselect.scoring.streams import stream_keys
 
@@ -290,7 +290,8 @@ def test_completions_stop_where_the_context_ends(name: str) -> None:
     prompts = prompts_of([3, CONTEXT - 5, CONTEXT - 1])
     rows = complete(model, prompts, end_tokens=[], max_new_tokens=9)
     assert [{len(row) for row in some} for some in rows] == [{9}, {5}, {1}]
-    assert [longest_completion(model, prompt, 9) for prompt in prompts] == [9, 5, 1]
+    lengths = np.array([len(prompt) for prompt in prompts])
+    assert longest_completions(model, lengths, 9).tolist() == [9, 5, 1]
 
 
 def test_one_new_token_is_allowed(llama: Any) -> None:
