@@ -183,7 +183,7 @@ class Adaptive:
         return np.where(known, self._fitted(counts)[1] @ ACCURACY, np.nan)
 
     def _fitted(self, counts: Counts) -> tuple[FloatArray, FloatArray]:
-        """:func:`best_open`; kept, because premem and accuracy of a round come from the same fits."""
+        """:func:`best_open`, kept: premem and accuracy of a round come from the same fits."""
         if not self._last or self._last[0][0] is not counts:
             found = best_open(counts, self.tau, self.resolution or self.samples)
             self._last[:] = [(counts, found)]
