@@ -170,19 +170,29 @@ def predict(
     console.print("Forecast by: " + "; ".join(sorted({str(row["source"]) for row in rows})))
 
 
-def replay(traces: Path, config: Settings, dataset: str = "gsm8k", json: bool = False) -> None:
+def replay(
+    traces: Path,
+    config: Settings,
+    dataset: str = "gsm8k",
+    questions: Path | None = None,
+    json: bool = False,
+) -> None:
     """Replay a sampling policy on recorded outcomes, next to the paper's protocol.
 
     Args:
         traces: trace folder whose runs have many outcomes (column ``outcomes_50``).
         config: all settings.
         dataset: name of the dataset in it.
+        questions: file with columns question and answer (or trace), example ids counting its rows
+            from 0, such as GSM8K's train.jsonl; ``adaptive`` then reads features of the texts, as
+            it does live.
         json: print JSON instead of a table.
 
     Raises:
-        DataError: if the traces are missing, damaged, or have too few outcomes.
+        DataError: if the traces are missing, damaged, or have too few outcomes, or the questions
+            are not theirs.
     """
-    report = replay_runs(recordings(traces, dataset), config)
+    report = replay_runs(recordings(traces, dataset, questions), config)
     if json:
         print(json_module.dumps(report, indent=1, allow_nan=False))
         return

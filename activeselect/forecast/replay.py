@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, t
 
 from activeselect.errors import ConfigError, DataError, did_you_mean
+from activeselect.forecast.questions import features_of, read_texts
 from activeselect.forecast.trace_format import EXAMPLES_SCHEMA, read_table
 from activeselect.forecast.traces import datasets_in
 from activeselect.scoring.budget import (
@@ -29,6 +30,7 @@ from activeselect.scoring.budget import (
     SkipMemorized,
     systematic_subset,
 )
+from activeselect.scoring.text_features import standardized
 from activeselect.scoring.trajectory import Counts
 
 IntArray = NDArray[np.int64]
@@ -47,7 +49,7 @@ class Recording:
     name: str
     right: BoolArray  # [R, N, S]
     mean_nll: FloatArray  # [R, N]
-    tokens: FloatArray | None  # [N]
+    features: FloatArray | None  # [N, F]
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,18 @@ class Settings:
                 raise ConfigError(f"{name}: expected {expected}, received {getattr(self, name)}")
 
 
-def recordings(folder: Path, dataset: str) -> list[Recording]:
+def recordings(folder: Path, dataset: str, questions: Path | None = None) -> list[Recording]:
     """The runs of a dataset that have many outcomes (column ``outcomes_50``), sorted by name.
 
+    Args:
+        folder: of traces.
+        dataset: in it.
+        questions: file with the texts of the examples, in the order of their ids; without it the
+            only feature is the recorded length of the reference trace.
+
     Raises:
-        DataError: if there are none, or an example lacks a checkpoint, outcomes or its NLL.
+        DataError: if there are none, or an example lacks a checkpoint, outcomes or its NLL, or the
+            texts are not those of the examples.
     """
     known = datasets_in(folder)
     if dataset not in known:
@@ -111,10 +120,21 @@ def recordings(folder: Path, dataset: str) -> list[Recording]:
     tokens = _tokens(table)
     table = table.filter(pc.is_valid(table[MANY]))
     names = sorted(pc.unique(table["run"]).to_pylist())
-    return [_recording(table.filter(pc.equal(table["run"], n)), n, tokens, path) for n in names]
+
+    def features(ids: IntArray) -> FloatArray | None:
+        known = [tokens.get(int(i)) for i in ids]
+        lengths = None if None in known else np.array(known, dtype=np.float64)
+        if questions is not None:
+            return features_of(ids, lengths, texts, questions)
+        return None if lengths is None else standardized(np.log1p(lengths)[:, None])
+
+    texts = [] if questions is None else read_texts(questions)
+    return [_recording(table.filter(pc.equal(table["run"], n)), n, features, path) for n in names]
 
 
-def _recording(table: pa.Table, name: str, tokens: dict[int, int], path: Path) -> Recording:
+def _recording(
+    table: pa.Table, name: str, features: Callable[[IntArray], FloatArray | None], path: Path
+) -> Recording:
     table = table.sort_by([("step", "ascending"), ("example_id", "ascending")])
     steps = len(pc.unique(table["step"]))
     ids = table["example_id"].to_numpy()
@@ -128,9 +148,8 @@ def _recording(table: pa.Table, name: str, tokens: dict[int, int], path: Path) -
             f"many outcomes in {MANY} and a mean_nll each; import it again"
         )
     flat = pc.list_flatten(table[MANY]).to_numpy(zero_copy_only=False).astype(bool)
-    known = [tokens.get(int(i)) for i in ids[:size]]
-    length = None if None in known else np.array(known, dtype=np.float64)
-    return Recording(name, flat.reshape(steps, size, -1), nll.reshape(steps, size), length)
+    outcomes = flat.reshape(steps, size, -1)
+    return Recording(name, outcomes, nll.reshape(steps, size), features(ids[:size]))
 
 
 def _tokens(table: pa.Table) -> dict[int, int]:
@@ -153,7 +172,7 @@ def replay(runs: list[Recording], settings: Settings) -> dict[str, Any]:
 
 
 def sample(
-    policy: SamplingPolicy, right: IntArray, mean_nll: FloatArray, tokens: FloatArray | None
+    policy: SamplingPolicy, right: IntArray, mean_nll: FloatArray, features: FloatArray | None
 ) -> Counts:
     """Ask and draw until the policy wants no more, round by round.
 
@@ -161,12 +180,12 @@ def sample(
         policy: decides.
         right: right answers among the first k outcomes, k = 0, 1, ..., int ``[R, N, 1 + S]``.
         mean_nll: nats per token, ``[R, N]``.
-        tokens: of the reference traces, ``[N]``.
+        features: of the texts, ``[N, F]``.
     """
     got, drawn = np.zeros((2, *mean_nll.shape), dtype=np.int64)
     for round in range(len(mean_nll)):
         while True:
-            counts = Counts(got[: round + 1], drawn[: round + 1], mean_nll[: round + 1], tokens)
+            counts = Counts(got[: round + 1], drawn[: round + 1], mean_nll[: round + 1], features)
             asked = policy.ask(counts)
             if not asked.any():
                 break
@@ -188,10 +207,10 @@ def _once(run: Recording, settings: Settings, make: MakePolicy, repeat: int) -> 
     chosen = np.arange(len(truth))
     if settings.subset < 1:
         chosen = systematic_subset(run.mean_nll[0], settings.subset, rng)
-    tokens = None if run.tokens is None else run.tokens[chosen]
-    counts = sample(make(run), right[:, chosen], run.mean_nll[:, chosen], tokens)
+    features = None if run.features is None else run.features[chosen]
+    counts = sample(make(run), right[:, chosen], run.mean_nll[:, chosen], features)
     premem = make(run).premem(counts)
-    exact = paper.premem(sample(paper, right, run.mean_nll, run.tokens))
+    exact = paper.premem(sample(paper, right, run.mean_nll, run.features))
     here, there = _spearman(premem, truth[chosen]), _spearman(exact, truth)
     return {
         "share": float(counts.sampled.sum() / (settings.samples * run.mean_nll.size)),

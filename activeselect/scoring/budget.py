@@ -209,8 +209,8 @@ class Adaptive:
             return None
         earlier = counts.before(len(counts.right) - 1)
         digest = blake2b()
-        for measured in (earlier.right, earlier.sampled, earlier.mean_nll):
-            digest.update(measured.tobytes())
+        for known in (earlier.right, earlier.sampled, earlier.mean_nll, earlier.features):
+            digest.update(b"" if known is None else known.tobytes())
         key = digest.digest()
         if key not in self._known:
             self._known.clear()

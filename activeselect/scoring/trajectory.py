@@ -1,9 +1,9 @@
 """What is believed about each example's accuracy, round by round, from a few samples (numpy).
 
-The log-odds of an example's accuracy start near a line on the log of its mean NLL (and of its
-length, where known) and move from round to round by a drift, again such a line, and a random walk.
-Samples are binomial. The lines and both standard deviations, at the start and of the walk, are
-those under which the samples of the round are likeliest: a run fits them to itself.
+The log-odds of an example's accuracy start near a line on the log of its mean NLL (and on features
+of its text, where known) and move from round to round by a drift, again such a line, and a random
+walk. Samples are binomial. The lines and both standard deviations, at the start and of the walk,
+are those under which the samples of the round are likeliest: a run fits them to itself.
 
 Beliefs are distributions on a grid of log-odds, so the posterior of the accuracy, and of the
 *maximum over noisy rounds* that pre-memorization accuracy is made of, are sums and not
@@ -40,6 +40,7 @@ SPREAD = 2.0  # usual sd of the log-odds around the first round's line
 WALK = 1.2  # usual sd of the random walk from round to round
 _Line = tuple[FloatArray, float]
 LOWEST_NLL = 1e-4
+_EXPECTED = 0.3  # log-odds that a feature moves by its standard deviation, before any sample
 _ENOUGH = 20_000  # examples to fit a line and a standard deviation to
 _ROWS = 1 << 13  # examples at a time, so that what is worked on stays in the cache
 
@@ -53,17 +54,18 @@ class Counts:
         sampled: completions sampled, int ``[R, N]``.
         mean_nll: of the reference trace, nats per token, ``[R, N]``; NaN where the example was not
             measured in that round (then it must not be sampled either).
-        tokens: of the reference trace, ``[N]``; None where unknown.
+        features: of the texts, ``[N, F]``, standardized
+            (:func:`activeselect.scoring.text_features.text_features`); None where unknown.
 
     Raises:
-        ValueError: if the shapes differ, a count is impossible, an NLL is infinite, or an example
-            was sampled without its NLL.
+        ValueError: if the shapes differ, a count is impossible, an NLL is infinite, a feature is no
+            finite number, or an example was sampled without its NLL.
     """
 
     right: IntArray
     sampled: IntArray
     mean_nll: FloatArray
-    tokens: FloatArray | None = None
+    features: FloatArray | None = None
 
     def __post_init__(self) -> None:
         shapes = [self.right.shape, self.sampled.shape, self.mean_nll.shape]
@@ -77,6 +79,13 @@ class Counts:
             raise ValueError("mean_nll must be finite, or NaN where not measured; received inf")
         if np.any(self.sampled[np.isnan(self.mean_nll)] > 0):
             raise ValueError("expected the mean_nll of every sampled example; received NaN")
+        if self.features is not None:
+            if self.features.ndim != 2 or len(self.features) != shapes[0][1]:
+                raise ValueError(
+                    f"features must be [{shapes[0][1]}, F]; received {self.features.shape}"
+                )
+            if not np.all(np.isfinite(self.features)):
+                raise ValueError("features must be finite; received NaN or inf")
 
     @property
     def measured(self) -> BoolArray:
@@ -98,7 +107,8 @@ class Counts:
 
     def before(self, round: int) -> Counts:
         """The rounds before ``round``."""
-        return Counts(self.right[:round], self.sampled[:round], self.mean_nll[:round], self.tokens)
+        known = (self.right[:round], self.sampled[:round], self.mean_nll[:round])
+        return Counts(*known, self.features)
 
 
 @dataclass(frozen=True)
@@ -222,8 +232,8 @@ def _covariates(counts: Counts, round: int) -> FloatArray:
     """One row per example; the last column, the NLL's change, is 0 where there is none before."""
     nll = np.log(np.maximum(counts.mean_nll[round], LOWEST_NLL))
     columns = [np.ones(len(nll)), nll - np.log(0.3)]  # centred where traces start out
-    if counts.tokens is not None:
-        columns.append(np.log(np.maximum(counts.tokens, 1)) - np.log(100))
+    if counts.features is not None:
+        columns.extend(_EXPECTED * counts.features.T)  # few samples must not fit noise
     change = np.zeros(len(nll))
     if round:
         before = counts.before(round)

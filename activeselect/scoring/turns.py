@@ -55,6 +55,7 @@ def sample_in_turns(
     earlier: tuple[IntArray, IntArray, FloatArray],
     measured: Scores,
     complete: Complete,
+    features: FloatArray | None = None,
 ) -> tuple[Scores, Counts]:
     """One round of B examples, whose likelihoods are measured.
 
@@ -63,6 +64,7 @@ def sample_in_turns(
         earlier: right and sampled completions and mean NLL of the rounds before, ``[R, B]`` each.
         measured: the likelihoods, and whatever else was measured without sampling.
         complete: makes the completions.
+        features: of the examples' texts, ``[B, F]``.
 
     Returns:
         ``measured`` with the completions' outcomes, and the counts, the round itself last.
@@ -75,7 +77,7 @@ def sample_in_turns(
         completions=((),) * size,
     )
     while True:
-        counts = _counts(earlier, scores)
+        counts = _counts(earlier, scores, features)
         asked = ask(counts)
         if not asked.any():
             return scores, counts
@@ -110,21 +112,23 @@ def within_subset(
         some = np.sort(np.concatenate(chosen)) if chosen else np.arange(0)
         wanted = np.zeros(counts.right.shape[1], dtype=np.int64)
         if len(some):
-            tokens = None if counts.tokens is None else counts.tokens[some]
+            features = None if counts.features is None else counts.features[some]
             part = (counts.right[:, some], counts.sampled[:, some], counts.mean_nll[:, some])
-            wanted[some] = ask(Counts(*part, tokens))
+            wanted[some] = ask(Counts(*part, features))
         return wanted
 
     return asked
 
 
-def _counts(earlier: tuple[IntArray, IntArray, FloatArray], scores: Scores) -> Counts:
+def _counts(
+    earlier: tuple[IntArray, IntArray, FloatArray], scores: Scores, features: FloatArray | None
+) -> Counts:
     assert scores.sampled is not None
     if scores.nll_sum is None or scores.tokens is None:
         raise ValueError("a sampling policy needs the likelihood of every example of the round")
     now = (scores.right, scores.sampled, scores.nll_sum / scores.tokens)
     right, sampled, mean_nll = (np.vstack(pair) for pair in zip(earlier, now, strict=True))
-    return Counts(right, sampled, mean_nll, scores.tokens.astype(np.float64))
+    return Counts(right, sampled, mean_nll, features)
 
 
 def _with(scores: Scores, rows: IntArray, more: Scores) -> Scores:

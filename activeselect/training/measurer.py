@@ -17,6 +17,7 @@ from activeselect.scoring.passes import Parts, score_in_chunks, weights_hash
 from activeselect.scoring.ranks import once, rank, together, world_size
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.scores import Scores
+from activeselect.scoring.text_features import text_features
 from activeselect.training.history import Cost
 from activeselect.training.module import load_model
 from activeselect.training.sharding import is_sharded, whole
@@ -60,6 +61,7 @@ class Measurer:
         self.pool, self.tokenizer, self.scoring, self.prompt = pool, tokenizer, scoring, prompt
         self.stage, self.cost, self.encoded = stage, cost, encoded
         self.parts = parts or Parts(None)
+        self._features: tuple[IntArray, FloatArray] | None = None
         self.scorer = LiveScorer(
             tokenizer,
             get_checker(pool.checker),
@@ -172,6 +174,14 @@ class Measurer:
             self.encode(whole[start : start + _CHUNK]) for start in range(0, len(whole), _CHUNK)
         )
         return np.array([len(item.ids) - item.start for part in parts for item in part], float)
+
+    def text_features(self, index: IntArray) -> FloatArray:
+        """Features of the problems ``index``, ``[B, F]``; kept: rounds mostly ask for the same."""
+        if self._features is None or not np.array_equal(self._features[0], index):
+            problems = self.pool.problems(index)
+            texts = [p.question for p in problems], [p.trace for p in problems]
+            self._features = index.copy(), text_features(*texts)
+        return self._features[1]
 
     def _weights(self, model: Any) -> str | None:
         """Which weights the parts of a pass belong to; not needed where none are kept."""

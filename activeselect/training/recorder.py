@@ -146,7 +146,8 @@ class Recorder:
         ask: Callable[[Counts], IntArray] = policy.ask
         if self.scoring.subset < 1:
             ask = within_subset(ask, self.scoring.subset, seed=self.measurer.scorer.seed)
-        scores, counts = sample_in_turns(_decided_once(ask), earlier, measured, complete)
+        features = self.measurer.text_features(index)
+        scores, counts = sample_in_turns(_decided_once(ask), earlier, measured, complete, features)
         estimates = {"accuracy": policy.accuracy(counts), "premem": policy.premem(counts)}
         assert scores.sampled is not None
         self.cost.completions_saved += self.scoring.samples * len(index) - int(scores.sampled.sum())

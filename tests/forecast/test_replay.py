@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import zscore
 
 from activeselect import cli
 from activeselect.forecast.replay import Settings, recordings, replay
+from activeselect.scoring.text_features import text_features
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
 SIZE, ROUNDS, OUTCOMES = 120, 3, 20
@@ -46,11 +48,60 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def texts(tmp_path: Path) -> list[dict[str, str]]:
+    """Texts of the made-up examples: traces as long as was recorded, give or take."""
+    rng = np.random.default_rng(1)
+    return [
+        {"question": "1 " * int(rng.integers(1, 9)), "answer": "x" * (40 + 4 * i)}
+        for i in range(SIZE)
+    ]
+
+
+def written(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_questions_are_read_by_example_id(
+    traces: Path, texts: list[dict[str, str]], tmp_path: Path
+) -> None:
+    file = written(tmp_path / "train.jsonl", texts)
+    for run in recordings(traces, "toy", file):
+        expected = text_features([t["question"] for t in texts], [t["answer"] for t in texts])
+        assert run.features is not None
+        np.testing.assert_array_equal(run.features, expected)
+    words = ["--traces", str(traces), "--dataset", "toy", "--repeats", "2"]
+    assert cli.run(["forecast", "replay", *words, "--questions", str(file)]) == 0
+
+
+def test_questions_of_other_examples_are_refused(
+    traces: Path, texts: list[dict[str, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    halves = [*texts[SIZE // 2 :], *texts[: SIZE // 2]]
+    cases: dict[str, list[dict[str, str]]] = {
+        "do not match the recorded n_tokens": halves,
+        "has 119 rows, expected one for each example id up to 119": texts[:-1],
+        "line 3: expected texts in the columns question and trace (or answer), found question": [
+            *texts[:2], {"question": "?"}
+        ],
+    }  # fmt: skip
+    for message, rows in cases.items():
+        file = written(tmp_path / "train.jsonl", rows)
+        words = ["--traces", str(traces), "--dataset", "toy", "--questions", str(file)]
+        assert cli.run(["forecast", "replay", *words]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
 def test_lengths_are_shared_between_runs_of_a_dataset(traces: Path) -> None:
     first, second = recordings(traces, "toy")
     assert first.right.shape == (ROUNDS, SIZE, OUTCOMES)
-    assert second.tokens is not None
-    np.testing.assert_array_equal(second.tokens, 10 + np.arange(SIZE))
+    assert second.features is not None
+    np.testing.assert_allclose(
+        second.features[:, 0], zscore(np.log(11 + np.arange(SIZE))), atol=1e-12
+    )
 
 
 def test_exact_is_its_own_yardstick(traces: Path) -> None:

@@ -256,6 +256,24 @@ def test_gain_is_the_expected_fall_of_the_variance() -> None:
         assert worth == pytest.approx(variance(row) - after)
 
 
+def test_features_say_what_was_not_sampled_and_noise_says_little() -> None:
+    rng = np.random.default_rng(6)
+    size = 2000
+    features = rng.normal(0, 1, (size, 5))
+    accuracy = 1 / (1 + np.exp(-1.5 * features[:, 0]))
+    sampled = np.where(np.arange(size) < 400, 2, 0)[None]
+    right = rng.binomial(sampled, accuracy)
+    belief, plain = (
+        beliefs(Counts(right, sampled, np.full((1, size), 0.3), given)) @ ACCURACY
+        for given in (features, None)
+    )
+    assert np.corrcoef(belief[400:], accuracy[400:])[0, 1] > 0.95
+    assert np.ptp(plain[400:]) == 0
+    few = sampled * (np.arange(size) < 10)  # of noise, ten samples must not make much
+    noise = beliefs(Counts(few // 2, few, np.full((1, size), 0.3), features)) @ ACCURACY
+    assert noise[400:].std() < 0.05
+
+
 def test_a_threshold_moves_the_samples_to_it() -> None:
     _, nll, right = world(5, rounds=1, size=2000)
     nll = np.full_like(nll, 0.3)
@@ -276,7 +294,8 @@ def ragged(seed: int, rounds: int = 4) -> tuple[Counts, np.ndarray]:
     here = np.arange(rounds)[:, None] >= came
     sampled = rng.integers(0, SAMPLES + 1, nll.shape) * here
     got = np.take_along_axis(right, sampled[:, :, None], axis=2)[:, :, 0]
-    return Counts(got, sampled, np.where(here, nll, np.nan), 10.0 + np.arange(nll.shape[1])), came
+    features = rng.normal(0, 1, (nll.shape[1], 3))
+    return Counts(got, sampled, np.where(here, nll, np.nan), features), came
 
 
 @settings(max_examples=10, deadline=None)
@@ -288,7 +307,7 @@ def test_rounds_before_anything_was_measured_change_nothing(seed: int, before: i
         np.concatenate([none, counts.right]),
         np.concatenate([none, counts.sampled]),
         np.concatenate([none * np.nan, counts.mean_nll]),
-        counts.tokens,
+        counts.features,
     )
     for a, b in zip(policies(5), policies(5 + before), strict=True):
         np.testing.assert_array_equal(a.premem(counts), b.premem(padded))
@@ -307,9 +326,12 @@ def test_an_example_is_what_its_measured_rounds_say_but_for_the_shared_fits(seed
             assert np.all(np.isnan(premem[came == len(counts.right)]))
             for i in np.flatnonzero(came < len(counts.right)):
                 one = (slice(came[i], None), slice(i, i + 1))
-                assert counts.tokens is not None
+                assert counts.features is not None
                 alone = Counts(
-                    counts.right[one], counts.sampled[one], counts.mean_nll[one], counts.tokens[[i]]
+                    counts.right[one],
+                    counts.sampled[one],
+                    counts.mean_nll[one],
+                    counts.features[[i]],
                 )
                 np.testing.assert_allclose(policy.premem(alone), premem[[i]], atol=1e-12)
 
@@ -348,5 +370,9 @@ def test_impossible_counts_are_refused() -> None:
         Counts(one, one, one * np.inf)
     with pytest.raises(ValueError, match="mean_nll of every sampled example"):
         Counts(one, one, np.array([[0.5, np.nan]]))
+    with pytest.raises(ValueError, match=r"features must be \[2, F\]"):
+        Counts(one, one, one * 0.5, np.zeros((3, 1)))
+    with pytest.raises(ValueError, match="features must be finite"):
+        Counts(one, one, one * 0.5, np.full((2, 1), np.nan))
     with pytest.raises(ValueError, match="rounds, examples"):
         Counts(one, one[0], one * 0.5)

@@ -67,13 +67,18 @@ def test_the_policy_sees_the_earlier_rounds_first() -> None:
         seen.append(counts)
         return np.array([0, 1]) - counts.sampled[-1]
 
+    features = np.array([[0.5, -1.0], [0.0, 1.0]])
     sample_in_turns(
-        ask, earlier, measured(2), lambda rows, *_: Scores(rows, np.ones((len(rows), 1), bool))
+        ask,
+        earlier,
+        measured(2),
+        lambda rows, *_: Scores(rows, np.ones((len(rows), 1), bool)),
+        features,
     )
     assert [counts.sampled.tolist() for counts in seen] == [[[2, 0], [0, 0]], [[2, 0], [0, 1]]]
     assert seen[0].measured.tolist() == [[True, False], [True, True]]
     assert seen[-1].right.tolist() == [[1, 0], [0, 1]]
-    assert seen[0].tokens is not None
+    assert all(counts.features is features for counts in seen)
 
 
 def test_without_likelihoods_there_is_nothing_to_decide_by() -> None:

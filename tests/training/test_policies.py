@@ -18,6 +18,7 @@ from activeselect.errors import ConfigError
 from activeselect.scoring.budget import Adaptive, SkipMemorized
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
+from activeselect.scoring.text_features import text_features
 from activeselect.scoring.trajectory import Counts
 from activeselect.training.history import History
 from activeselect.training.rounds import ActiveSelection
@@ -74,6 +75,8 @@ def test_the_first_samples_are_those_of_exact(runs: dict[str, Path], policy: str
 @pytest.mark.parametrize("policy", ["skip-memorized", "adaptive"])
 def test_what_is_kept_follows_from_the_counts(runs: dict[str, Path], policy: str) -> None:
     rows = rounds_of(runs[policy])
+    problems = ActiveRun(config(policy)).data.pool.problems(rows[0]["index"])
+    features = text_features([p.question for p in problems], [p.trace for p in problems])
     made = {
         "skip-memorized": SkipMemorized(3, TAU),
         "adaptive": Adaptive(3, TAU, 2, 0.4, 0.6),  # the strategy is premem
@@ -83,7 +86,7 @@ def test_what_is_kept_follows_from_the_counts(runs: dict[str, Path], policy: str
             np.array([[sum(row) for row in r["correct"]] for r in rows[:last]]),
             np.array([r["sampled"] for r in rows[:last]]),
             np.array([r["mean_nll"] for r in rows[:last]]),
-            np.array(rows[0]["n_tokens"], dtype=float),
+            features,
         )
         assert not made.ask(counts).any()
         np.testing.assert_array_equal(made.premem(counts), rows[last - 1]["premem"])
