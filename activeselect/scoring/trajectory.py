@@ -39,8 +39,10 @@ BoolArray = NDArray[np.bool_]
 SPREAD = 2.0  # usual sd of the log-odds around the first round's line
 WALK = 1.2  # usual sd of the random walk from round to round
 _Line = tuple[FloatArray, float]
+_Units = tuple[FloatArray, FloatArray]
 LOWEST_NLL = 1e-4
-_EXPECTED = 0.3  # log-odds that a feature moves by its standard deviation, before any sample
+_FEATURE = 0.3  # log-odds that a standard deviation of a feature is expected to move
+_EQUAL = 1e-9  # deviation of a column that is constant but for rounding
 _ENOUGH = 20_000  # examples to fit a line and a standard deviation to
 _ROWS = 1 << 13  # examples at a time, so that what is worked on stays in the cache
 
@@ -144,11 +146,16 @@ def advance(
     after, shift, sds = belief.copy(), np.zeros(len(right)), [SPREAD, WALK]
     for kind, which in enumerate(newcomers(counts, round)):
         at = np.flatnonzero(which)
+        if not len(at):
+            continue
         known = _spread_out(at[sampled[at] > 0], counts.mean_nll[round])
         columns = slice(None, None if kind else -1)  # a new example has no earlier NLL
+        units = _units(x[at, columns], counts)
 
-        def line(sd: float, at: IntArray = known, columns: slice = columns) -> _Line:
-            return fit_line(x[at, columns], walk(belief[at], sd), right[at], sampled[at])
+        def line(
+            sd: float, at: IntArray = known, columns: slice = columns, units: _Units = units
+        ) -> _Line:
+            return fit_line(x[at, columns], walk(belief[at], sd), right[at], sampled[at], units)
 
         if fit and len(known):
             sds[kind] = likeliest(sds[kind], line)
@@ -233,10 +240,24 @@ def _covariates(counts: Counts, round: int) -> FloatArray:
     nll = np.log(np.maximum(counts.mean_nll[round], LOWEST_NLL))
     columns = [np.ones(len(nll)), nll - np.log(0.3)]  # centred where traces start out
     if counts.features is not None:
-        columns.extend(_EXPECTED * counts.features.T)  # few samples must not fit noise
+        columns.extend(counts.features.T)
     change = np.zeros(len(nll))
     if round:
         before = counts.before(round)
         change = nll - np.log(np.maximum(before.latest(before.mean_nll), LOWEST_NLL))
     columns.append(np.nan_to_num(change))
     return np.column_stack(columns)
+
+
+def _units(x: FloatArray, counts: Counts) -> _Units:
+    """Middle of each column ``[p]``, and how large its coefficient is expected to be.
+
+    So large that the column moves as much as log-odds usually differ, a feature a little. NLLs may
+    lie close together and yet tell all; a penalty on the bare coefficient would forbid such a line.
+    """
+    moves = np.full(x.shape[1], SPREAD)
+    if counts.features is not None:
+        moves[2 : 2 + counts.features.shape[1]] = _FEATURE
+    middle, deviation = x.mean(axis=0), x.std(axis=0)
+    middle[0] = 0.0  # the intercept
+    return middle, moves / np.where(deviation > _EQUAL, deviation, 1.0)

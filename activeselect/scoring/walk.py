@@ -14,7 +14,7 @@ FloatArray = NDArray[np.float64]
 LOG_ODDS: FloatArray = np.linspace(-6.0, 6.0, 25)
 ACCURACY: FloatArray = expit(LOG_ODDS)
 _STEP = float(LOG_ODDS[1] - LOG_ODDS[0])
-_RIDGE = 1.0  # of the lines: one unit of information against each coefficient
+_RIDGE = 1.0  # of the lines: one unit of information against each coefficient, in its scale
 _STEPS, _CLOSE = 20, 0.02  # the last step is made too, and Newton's squares the error
 _FACTORS: FloatArray = 1.7 ** np.arange(-3.0, 3.0)  # of the usual standard deviation, tried
 _DOUBT = 0.7  # sd of the logarithm of a standard deviation around the usual one
@@ -45,7 +45,11 @@ def move(belief: FloatArray, shift: FloatArray) -> FloatArray:
 
 
 def fit_line(
-    x: FloatArray, belief: FloatArray, right: IntArray, sampled: IntArray
+    x: FloatArray,
+    belief: FloatArray,
+    right: IntArray,
+    sampled: IntArray,
+    units: tuple[FloatArray, FloatArray] | None = None,
 ) -> tuple[FloatArray, float]:
     """Line on ``x`` by which the log-odds of ``belief`` shift, by penalized maximum likelihood.
 
@@ -58,11 +62,15 @@ def fit_line(
         belief: before the shift, ``[N, G]`` or ``[1, G]``.
         right: right completions, ``[N]``.
         sampled: completions, ``[N]``.
+        units: middle of each column of ``x``, the intercept's (the first) 0, and size of its
+            coefficient to expect, ``[p]`` each; the penalty counts in them.
 
     Returns:
         coefficients ``[p]`` and the log-likelihood less the penalty.
     """
     weights: FloatArray = np.zeros(x.shape[1])
+    middle, scale = units or (np.zeros(x.shape[1]), np.ones(x.shape[1]))
+    x = (x - middle) * scale
     for _ in range(_STEPS):
         log_odds = LOG_ODDS + (x @ weights)[:, None]
         wrong = expit(-log_odds)
@@ -78,6 +86,8 @@ def fit_line(
         if np.abs(step).max() < _CLOSE:
             break
     evidence = float((np.log(total) + top).sum() - _RIDGE / 2 * weights @ weights)
+    weights = weights * scale
+    weights[0] -= weights @ middle
     return weights, evidence
 
 

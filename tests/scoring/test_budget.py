@@ -235,6 +235,29 @@ def test_a_run_finds_its_own_walk_from_two_samples_a_round(wide: float) -> None:
     assert second.walk == pytest.approx(wide, rel=0.2)
 
 
+def test_nlls_that_lie_close_together_may_tell_all() -> None:
+    """A slope of 20 on NLLs that differ by a tenth; a penalty on it would shrink the spread."""
+    rng = np.random.default_rng(9)
+    size = 4000
+    log = rng.normal(0, 0.1, size)
+    accuracy = 1 / (1 + np.exp(-rng.normal(20 * log, 1.5)))
+    sampled = np.full((1, size), 2)
+    counts = Counts(rng.binomial(2, accuracy)[None], sampled, 0.3 * np.exp(log)[None])
+    belief, step = trajectory.advance(trajectory._unknown(size), counts, 0)
+    assert step.spread == pytest.approx(1.5, rel=0.15)
+    assert np.polyfit(log, step.shift, 1)[0] == pytest.approx(20, rel=0.1)
+    assert (belief @ ACCURACY).mean() == pytest.approx(accuracy.mean(), abs=0.01)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0.1, 1.5]))
+def test_the_unit_of_the_nlls_does_not_matter(seed: int, power: float) -> None:
+    counts, _ = ragged(seed)
+    stretched = 0.3 * (counts.mean_nll / 0.3) ** power
+    other = Counts(counts.right, counts.sampled, stretched, counts.features)
+    np.testing.assert_allclose(beliefs(other), beliefs(counts), atol=1e-6)
+
+
 def test_the_likeliest_is_the_top_of_a_parabola_and_the_usual_one_without_evidence() -> None:
     assert likeliest(2.0, lambda _: (np.zeros(1), 0.0)) == pytest.approx(2.0)
     for sd in (1.0, 1.3, 2.9):
