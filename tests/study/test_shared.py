@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import os
@@ -236,12 +235,13 @@ def test_a_study_killed_again_and_again_ends_with_the_same_bits(
     rng, kills = random.Random(5), list[frozenset[str]]()
     for _ in range(8):
         running = started("killed")
-        begun, until = progress(tmp_path / "killed"), rng.uniform(0, 3)
-        while running.poll() is None and progress(tmp_path / "killed") == begun:
-            time.sleep(0.05)  # a start takes as long as the machine is busy
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            running.wait(timeout=until)
+        begun, more = progress(tmp_path / "killed"), rng.randint(1, 5)
+        # files, not seconds: a start takes as long as the machine is busy
+        while running.poll() is None and len(progress(tmp_path / "killed") - begun) < more:
+            time.sleep(0.01)
+        if running.poll() is not None:
             break
+        time.sleep(rng.uniform(0, 0.2))
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         kills.append(progress(tmp_path / "killed"))
