@@ -15,7 +15,7 @@ LOG_ODDS: FloatArray = np.linspace(-6.0, 6.0, 25)
 ACCURACY: FloatArray = expit(LOG_ODDS)
 _STEP = float(LOG_ODDS[1] - LOG_ODDS[0])
 _RIDGE = 1.0  # of the lines: one unit of information against each coefficient, in its scale
-_STEPS, _CLOSE = 20, 0.02  # the last step is made too, and Newton's squares the error
+_STEPS, _LONGEST, _CLOSE = 20, 2.0, 0.02  # the last step is made too; Newton's squares the error
 _FACTORS: FloatArray = 1.7 ** np.arange(-3.0, 3.0)  # of the usual standard deviation, tried
 _DOUBT = 0.7  # sd of the logarithm of a standard deviation around the usual one
 
@@ -71,21 +71,33 @@ def fit_line(
     weights: FloatArray = np.zeros(x.shape[1])
     middle, scale = units or (np.zeros(x.shape[1]), np.ones(x.shape[1]))
     x = (x - middle) * scale
-    for _ in range(_STEPS):
+
+    def looked_at(weights: FloatArray) -> tuple[float, FloatArray]:
         log_odds = LOG_ODDS + (x @ weights)[:, None]
         wrong = expit(-log_odds)
         log = right[:, None] * log_odds + sampled[:, None] * np.log(wrong)
         top = log.max(axis=1)
         joint = belief * np.exp(log - top[:, None])
         total = joint.sum(axis=1)
-        score = right - sampled * (1 - (joint * wrong).sum(axis=1) / total)
+        evidence = float((np.log(total) + top).sum() - _RIDGE / 2 * weights @ weights)
+        return evidence, right - sampled * (1 - (joint * wrong).sum(axis=1) / total)
+
+    evidence, score = looked_at(weights)
+    for _ in range(_STEPS):
         step = np.linalg.solve(
             (x.T * score**2) @ x + _RIDGE * np.eye(len(weights)), x.T @ score - _RIDGE * weights
         )
-        weights = weights + np.clip(step, -2, 2)
+        step = step * (_LONGEST / max(np.abs(step).max(), _LONGEST))
+        # scores of few samples may say nothing of the curvature: steps too long would go in circles
+        tried, there = looked_at(weights + step)
+        while tried < evidence and np.abs(step).max() >= _CLOSE:
+            step = step / 2
+            tried, there = looked_at(weights + step)
+        if tried < evidence:
+            break
+        weights, evidence, score = weights + step, tried, there
         if np.abs(step).max() < _CLOSE:
             break
-    evidence = float((np.log(total) + top).sum() - _RIDGE / 2 * weights @ weights)
     weights = weights * scale
     weights[0] -= weights @ middle
     return weights, evidence

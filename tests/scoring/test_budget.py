@@ -19,6 +19,7 @@ from activeselect.scoring.budget import (
 )
 from activeselect.scoring.functional import pre_memorization_accuracy
 from activeselect.scoring.memorizing import memorized_next
+from activeselect.scoring.text_features import standardized
 from activeselect.scoring.trajectory import SPREAD, Counts, beliefs, best_open
 from activeselect.scoring.walk import ACCURACY, LOG_ODDS, fit_line, likeliest, move, walk
 
@@ -399,3 +400,19 @@ def test_impossible_counts_are_refused() -> None:
         Counts(one, one, one * 0.5, np.full((2, 1), np.nan))
     with pytest.raises(ValueError, match="rounds, examples"):
         Counts(one, one[0], one * 0.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_line_is_found_where_all_answers_are_wrong_and_rounding_does_not_move_it(
+    seed: int,
+) -> None:
+    rng = np.random.default_rng(seed)
+    nll = 5.4 * np.exp(0.0095 * rng.standard_normal((1, 18)))
+    sampled = (np.arange(18) < 13).astype(np.int64)[None]
+    features = standardized(rng.standard_normal((18, 5)))
+    accuracy = [
+        beliefs(Counts(np.zeros_like(sampled), sampled, nll * (1 + rounding), features)) @ ACCURACY
+        for rounding in (0.0, 1e-7 * rng.standard_normal((1, 18)))
+    ]
+    assert accuracy[0].mean() < 0.08  # 13 wrong answers of 13
+    np.testing.assert_allclose(*accuracy, rtol=1e-4)
