@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from activeselect import testing as testing
     from activeselect.config import (
         DataConfig,
         PromptConfig,
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
         ScoringConfig,
         StudyConfig,
     )
-    from activeselect.data.load import load_data
+    from activeselect.data.load import load_data, load_pool
     from activeselect.data.pool import Pool, Problem
-    from activeselect.data.sources import load_pool
     from activeselect.errors import ActiveSelectError
     from activeselect.forecast.regressor import TestAccuracyRegressor
     from activeselect.scoring.functional import pre_memorization_accuracy
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
     from activeselect.selection.sampler import ActiveSampler
     from activeselect.selection.strategy import Selection, SelectionContext, Strategy
     from activeselect.study.study import Study
+    from activeselect.training.callback import ActiveSelection
     from activeselect.training.module import ReasoningModule, load_model
-    from activeselect.training.rounds import ActiveSelection
     from activeselect.training.run import ActiveRun
 
 _HOME = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ActiveSelectError(Exception):
@@ -59,3 +60,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     return f"{hint}Known: {', '.join(names)}."
+
+
+# --- One sentence for every setting that is out of its range
+
+
+def require(holds: bool, name: str, expected: str, received: Any) -> None:
+    if not holds:
+        raise ConfigError(f"{name}: expected {expected}; received {received!r}.")

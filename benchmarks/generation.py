@@ -35,8 +35,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from activeselect.config import PromptConfig
 from activeselect.data.prompts import encode
 from activeselect.data.skills import base_path, build_preset
-from activeselect.scoring.generate import generate
-from activeselect.scoring.streams import stream_keys
+from activeselect.scoring.generate import generate, stream_keys
 
 #: Tokens (words, groups of up to three digits, marks) of GSM8K's train set at every 5th percent:
 #: of the questions, and of questions and traces together.

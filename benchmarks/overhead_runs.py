@@ -25,9 +25,8 @@ from activeselect.data.answers import get_checker
 from activeselect.data.prompts import encode
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.study.plan import plan
-from activeselect.training.measurer import Measurer
-from activeselect.training.recorder import Recorder
-from activeselect.training.rounds import ActiveSelection
+from activeselect.training.callback import ActiveSelection
+from activeselect.training.measure import Measurer, Recorder
 from activeselect.training.run import ActiveRun
 
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from activeselect.errors import ActiveSelectError
 from activeselect.scoring.signals import VECTORS
-from activeselect.selection.acquire import GroupNeighbourhood
+from activeselect.selection.neighbours import GroupNeighbourhood
 from activeselect.selection.registry import create, strategies
 from activeselect.selection.strategy import SelectionContext, Strategy, unit
 

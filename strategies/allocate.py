@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activeselect.selection.strategy import (
+    FloatArray,
+    IntArray,
     Selection,
     SelectionContext,
     Strategy,
     draw,
     expect_share,
 )
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 # The curves that a group may have: accuracy before any example and after very many, the number of
 # examples that makes half the way, and how suddenly that happens. Coarse, as the measurements are.

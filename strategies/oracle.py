@@ -23,7 +23,8 @@ class Oracle(Strategy):
     Helps: as the ceiling in a comparison; no strategy without test labels can know the targets.
     Hurts: where the targets were measured under another recipe or model.
     Costs: nothing in the run; the learning curves behind the targets were measured beforehand.
-    Source: water-filling over per-group learning curves (``activeselect benchmark oracle``).
+    Source: water-filling over per-group learning curves
+    (``python -m research.benchmark_tuning oracle``).
 
     Args:
         targets: for each train-set size (as text or number) the number of examples per group;

@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from activeselect.cli import run
-from activeselect.selection.catalogue import describe
-from activeselect.selection.registry import create, strategies
+from activeselect.selection.registry import create, describe, strategies
 from activeselect.testing import check_strategy
 
 PAGE = (Path(__file__).parents[1] / "docs" / "strategies.md").read_text(encoding="utf-8")

@@ -4,7 +4,16 @@ The command line, the YAML files in ``configs/`` and the Python API fill the sam
 error says what was expected, what came, and what to do.
 """
 
-from activeselect.config.data import BUILT_IN_MODEL, NO_TEST, SKILLS_PREFIX, DataConfig
+from activeselect.config.data import (
+    BUILT_IN_MODEL,
+    NO_TEST,
+    PROMPTS,
+    SKILLS_PREFIX,
+    DataConfig,
+    PromptConfig,
+    Shot,
+    prompt_of,
+)
 from activeselect.config.plain import (
     HARDWARE,
     changes,
@@ -14,12 +23,9 @@ from activeselect.config.plain import (
     settings_of_scores,
     to_plain,
 )
-from activeselect.config.prompt import PROMPTS, PromptConfig, Shot, prompt_of
 from activeselect.config.recipe import PRECISIONS, SCHEDULES, LoraConfig, RecipeConfig, TokensConfig
-from activeselect.config.rounds import MODES, NEAR, RoundsConfig
-from activeselect.config.run import RunConfig
-from activeselect.config.score import ScoreConfig
-from activeselect.config.scoring import ScoringConfig
+from activeselect.config.rounds import MODES, NEAR, RoundsConfig, ScoringConfig
+from activeselect.config.run import RunConfig, ScoreConfig
 from activeselect.config.study import AXES, StudyConfig
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from activeselect.config.check import require
+from activeselect.errors import require
 
 SCHEDULES = ("linear", "cosine", "constant")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")

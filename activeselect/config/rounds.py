@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from activeselect.config.check import require
+from activeselect.errors import ConfigError, did_you_mean, require
 
 MODES = ("acquire", "reweight")
 NEAR = ("auto", "group", "text", "embedding")
@@ -83,3 +83,130 @@ class RoundsConfig:
         if self.mode == "acquire" and not self.score_last and stage + 1 == len(self.budgets):
             return 0
         return min(self.score_until or epochs, epochs)
+
+
+# --- Settings of the measurements
+
+
+POLICIES = ("exact", "skip-memorized", "adaptive")
+SHARE = 0.4  # what `adaptive` needs where little is memorized (docs/sampling.md)
+
+#: As many samples as make the noise of a share nothing.
+ESTIMATED = 10_000
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """How train examples are measured after a round.
+
+    Args:
+        samples, temperature, top_p, max_new_tokens: the sampled completions.
+        policy: which examples are sampled how often (``docs/sampling.md``): ``exact`` (all,
+            ``samples`` times), ``skip-memorized`` (not those whose trace is memorized) or
+            ``adaptive`` (those of which a further sample tells most, at most ``samples`` times).
+        share: of the completions of ``exact`` that ``adaptive`` may sample; default: 0.4.
+        subset: part of the scored examples that ``adaptive`` samples at all, spread evenly over
+            their likelihoods, the same in every round; accuracies of the others are imputed from
+            likelihood and length. For the dataset's premem and its forecast.
+        tau: memorization threshold in nats per token (0.100 on GSM8K, 0.183 on MATH in the paper).
+        limit: score at most that many train examples, the same random ones in every round.
+        candidates: before an acquisition, score that many random candidates themselves (0: they
+            are judged by the scored examples near them).
+        entropy_share: share of the trace's tokens that the signal ``hes`` sums over.
+        gradient_dim: numbers that a projected gradient has.
+        gradient_modules: parts of names of the parameters that it is taken of; default: those of
+            the adapter (LoRA) where there is one, else all that are trained.
+        batch_tokens: tokens per batch, padding included, in scoring and evaluation.
+        keep_completions: completions stored per example (for reading; 0 = none).
+        largest_gap: mean difference, in nats per token, up to which the sampler and the model in
+            training may disagree on sampled tokens; default: 0.02, or 0.2 in 16 bits.
+    """
+
+    samples: int = 5
+    temperature: float = 0.8
+    top_p: float = 0.95
+    max_new_tokens: int = 512
+    policy: str = "exact"
+    share: float | None = None
+    subset: float = 1.0
+    tau: float = 0.1
+    limit: int | None = None
+    candidates: int = 0
+    entropy_share: float = 0.005
+    gradient_dim: int = 1024
+    gradient_modules: tuple[str, ...] = ()
+    batch_tokens: int = 16_384
+    keep_completions: int = 1
+    largest_gap: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gradient_modules", tuple(self.gradient_modules))
+        require(
+            self.largest_gap is None or self.largest_gap > 0,
+            "scoring.largest_gap",
+            "above 0 nats per token",
+            self.largest_gap,
+        )
+        self._check_policy()
+        require(self.samples >= 1, "scoring.samples", "at least 1", self.samples)
+        require(self.temperature > 0, "scoring.temperature", "above 0", self.temperature)
+        require(0 < self.top_p <= 1, "scoring.top_p", "a share in (0, 1]", self.top_p)
+        require(
+            self.max_new_tokens >= 1, "scoring.max_new_tokens", "at least 1", self.max_new_tokens
+        )
+        require(self.tau >= 0, "scoring.tau", "at least 0 nats per token", self.tau)
+        require(self.limit is None or self.limit > 0, "scoring.limit", "above 0", self.limit)
+        require(self.candidates >= 0, "scoring.candidates", "at least 0", self.candidates)
+        require(
+            0 < self.entropy_share <= 1, "scoring.entropy_share", "in (0, 1]", self.entropy_share
+        )
+        require(self.gradient_dim >= 1, "scoring.gradient_dim", "at least 1", self.gradient_dim)
+        require(self.batch_tokens >= 1, "scoring.batch_tokens", "at least 1", self.batch_tokens)
+        require(
+            0 <= self.keep_completions <= self.samples,
+            "scoring.keep_completions",
+            f"between 0 and scoring.samples = {self.samples}",
+            self.keep_completions,
+        )
+
+    @property
+    def share_of_exact(self) -> float:
+        """Most completions that the policy may sample, as a share of those of ``exact``."""
+        return (self.share or SHARE) * self.subset if self.policy == "adaptive" else 1.0
+
+    @property
+    def samples_behind(self) -> int:
+        """Completions behind an accuracy, for taking their noise off; estimates have none."""
+        return ESTIMATED if self.policy == "adaptive" else self.samples
+
+    def _check_policy(self) -> None:
+        if self.policy not in POLICIES:
+            raise ConfigError(
+                f"scoring.policy: there is no sampling policy {self.policy!r}. "
+                f"{did_you_mean(str(self.policy), POLICIES)}"
+            )
+        require(
+            self.share is None or 0 < self.share <= 1,
+            "scoring.share",
+            "a share in (0, 1] of the completions of policy=exact",
+            self.share,
+        )
+        require(
+            self.share is None or self.policy == "adaptive",
+            "scoring.share",
+            f"none with scoring.policy={self.policy} (only adaptive has a share)",
+            self.share,
+        )
+        require(0 < self.subset <= 1, "scoring.subset", "a share in (0, 1]", self.subset)
+        require(
+            self.subset == 1 or self.policy == "adaptive",
+            "scoring.subset",
+            f"1 with scoring.policy={self.policy} (only adaptive imputes the others)",
+            self.subset,
+        )
+        require(
+            self.policy != "skip-memorized" or self.tau > 0,
+            "scoring.tau",
+            "above 0 with scoring.policy=skip-memorized (at 0 nothing counts as memorized)",
+            self.tau,
+        )

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from activeselect.config.check import require
-from activeselect.config.data import BUILT_IN_MODEL, DataConfig
-from activeselect.config.prompt import PromptConfig, prompt_of
+from activeselect.config.data import BUILT_IN_MODEL, DataConfig, PromptConfig, prompt_of
 from activeselect.config.recipe import RecipeConfig
-from activeselect.config.rounds import RoundsConfig
-from activeselect.config.scoring import ScoringConfig
+from activeselect.config.rounds import RoundsConfig, ScoringConfig
+from activeselect.errors import require
 from activeselect.files import is_folder_name
 
 #: What a budget may be counted in.

@@ -15,8 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from activeselect.data.columns import ColumnNames, Layout
-from activeselect.data.rows import BadRow, Row, Rows, RowSource
-from activeselect.data.tabular import parse_json_object
+from activeselect.data.tabular import BadRow, Row, Rows, RowSource, parse_json_object
 
 
 def level(value: object) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 
-from activeselect.data.rows import Row, Rows, RowSource
+from activeselect.data.tabular import Row, Rows, RowSource
 from activeselect.errors import DataError, did_you_mean
 
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)

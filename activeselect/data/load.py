@@ -2,19 +2,226 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from activeselect.config import NO_TEST, DataConfig, PromptConfig
-from activeselect.data.pool import Pool
-from activeselect.data.report import DataReport, OnBadRow, check_lengths
+from activeselect.data.answers import get_checker
+from activeselect.data.columns import PLAIN, ColumnNames, Layout
+from activeselect.data.competition_math import (
+    MATH,
+    MATH_BY_SUBJECT,
+    math_layout,
+    open_math_folder,
+)
+from activeselect.data.gsm8k import GSM8K, strip_calculator_notes
+from activeselect.data.hub import is_saved, looks_like_hub_id, open_hub, open_saved
+from activeselect.data.pool import Pool, PoolWriter
 from activeselect.data.skills import build_preset
-from activeselect.data.sources import load_pool
-from activeselect.errors import ConfigError
+from activeselect.data.tabular import (
+    EXTENSIONS,
+    BadRow,
+    Row,
+    RowSource,
+    open_file,
+    open_parquet_files,
+)
+from activeselect.data.validate import (
+    DataReport,
+    OnBadRow,
+    ProblemBuilder,
+    check_lengths,
+    check_on_bad_row,
+    raise_bad_rows,
+)
+from activeselect.errors import ConfigError, DataError
+
+# --- ``load_pool``: from a path or hub id to a checked pool and a report of what was left out
+
+
+__all__ = ["ColumnNames", "DataReport", "OnBadRow", "load_pool"]
+
+LAYOUTS = (GSM8K, MATH_BY_SUBJECT, MATH)
+
+
+def load_pool(
+    source: str | Path,
+    *,
+    split: str = "train",
+    columns: ColumnNames | Mapping[str, str | None] | None = None,
+    checker: str | None = None,
+    on_bad_row: OnBadRow = "stop",
+    limit: int | None = None,
+    config: str | None = None,
+    revision: str | None = None,
+    strip_notes: bool = False,
+    append_answer: bool = False,
+) -> tuple[Pool, DataReport]:
+    """Read problems from a file, a folder or the Hugging Face hub.
+
+    GSM8K and MATH are recognised, locally and by hub id; for other data name the columns and the
+    checker. Rows are read one at a time; problems are numbered by row from 0 unless there is an
+    id column, and keep their number when other rows are left out.
+
+    Args:
+        source: a ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet`` file, a folder with
+            one such file per split, a folder from ``save_to_disk``, or a hub id.
+        split: which split of a folder or hub dataset; a single file has no splits.
+        columns: column names by role (question, trace, answer, group, id,
+            difficulty).
+        checker: name of the answer checker (:func:`activeselect.data.answers.get_checker`).
+        on_bad_row: ``stop`` raises once all broken rows are known, ``skip`` leaves them out.
+        limit: look at the first rows only, at most this many.
+        config: configuration of a hub dataset.
+        revision: commit, tag or branch of a hub dataset.
+        strip_notes: remove GSM8K's ``<<...>>`` calculator notes from traces.
+        append_answer: to a trace that does not state its answer, add a line that does.
+
+    Returns:
+        The pool, and the report that lists each row left out with its line and reason.
+
+    Raises:
+        DataError: nothing readable at ``source``, a column is missing, rows are broken (with
+            ``on_bad_row="stop"``), or no row is left.
+        ConfigError: a setting is unknown or out of range, or no checker was given for plain data.
+
+    Example:
+        >>> import tempfile
+        >>> columns = {"question": "q", "trace": "steps"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "mine.jsonl")
+        ...     _ = path.write_text('{"q": "1 + 1 ?", "steps": "1 and 1 make 2 . answer : 2"}')
+        ...     pool, report = load_pool(path, columns=columns, checker="marker:answer :")
+        >>> pool[0].answer, report.rows_kept
+        ('2', 1)
+    """
+    check_on_bad_row(on_bad_row)
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, got {limit}; leave it out to read all rows.")
+    named = ColumnNames.of(columns)
+    rows = _open(str(source), split, config, revision)
+    layout = _layout_of(rows, str(source), named)
+    roles = named.over(layout.columns).resolve(_known_columns(rows), rows.name)
+    name = checker or layout.checker
+    if name is None:
+        raise ConfigError(
+            f"{rows.name} is neither GSM8K nor MATH, so say how its answers are found: "
+            "data.checker=gsm8k, math, number or marker:TEXT."
+        )
+    builder = ProblemBuilder(
+        roles,
+        get_checker(name),
+        clean=strip_calculator_notes if strip_notes else None,
+        append_answer=append_answer,
+        unit=rows.unit,
+        difficulty=None if named.difficulty else layout.difficulty,
+    )
+    pool, lines, dropped, rows_read = _read_pool(rows, builder, limit)
+    if dropped and (on_bad_row == "stop" or not len(pool)):
+        raise_bad_rows(rows.name, rows.unit, dropped, rows_read)
+    report = DataReport(
+        source=rows.name,
+        split=split,
+        layout=layout.name,
+        columns=roles,
+        checker=name,
+        unit=rows.unit,
+        rows_read=rows_read,
+        dropped=tuple(dropped),
+        kept_lines=np.array(lines, dtype=np.int64),
+    )
+    return pool, report
+
+
+def _read_pool(
+    rows: RowSource, builder: ProblemBuilder, limit: int | None
+) -> tuple[Pool, list[int], list[BadRow], int]:
+    """The pool, the line of each problem, the broken rows, and the number of rows read."""
+    writer = PoolWriter()
+    lines: list[int] = []
+    dropped: list[BadRow] = []
+    rows_read = 0
+    for position, row in enumerate(islice(rows.read(list(builder.roles.values())), limit)):
+        rows_read += 1
+        result = row if isinstance(row, BadRow) else builder.build(row, position)
+        if isinstance(result, BadRow):
+            dropped.append(result)
+        else:
+            lines.append(row.line)
+            writer.append(result)
+    return writer.finish(checker=builder.checker.name), lines, dropped, rows_read
+
+
+def _known_columns(rows: RowSource) -> tuple[str, ...]:
+    """The columns of the source; if none of the first rows is readable, say why."""
+    if not rows.sample:
+        raise DataError(f"{rows.name} has no rows; a dataset needs at least one.")
+    if not rows.columns:
+        bad = [row for row in rows.sample if isinstance(row, BadRow)]
+        raise_bad_rows(rows.name, rows.unit, bad, len(rows.sample))
+    return rows.columns
+
+
+def _layout_of(rows: RowSource, source: str, named: ColumnNames) -> Layout:
+    """GSM8K or MATH by hub id or by the looks of the first rows, unless columns are named."""
+    if named.question or named.trace:
+        return PLAIN
+    known = next((layout for layout in LAYOUTS if source in layout.hub_ids), None)
+    good = [row.values for row in rows.sample if isinstance(row, Row)]
+    seen = (layout for layout in LAYOUTS if any(map(layout.recognise, good)))
+    layout = known or next(seen, PLAIN)
+    return math_layout(rows.columns) if layout.name == MATH.name else layout
+
+
+def open_source(source: str, split: str = "train") -> RowSource:
+    """The rows of a file, folder or hub dataset as they are, for a look at them.
+
+    Raises:
+        DataError: if nothing readable is there.
+    """
+    return _open(source, split, None, None)
+
+
+def recognised(rows: RowSource, source: str) -> str:
+    """Name of the known layout that a source has, or ``columns``."""
+    return _layout_of(rows, source, ColumnNames()).name
+
+
+def _open(source: str, split: str, config: str | None, revision: str | None) -> RowSource:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _open_folder(path, split)
+    if path.exists() or path.suffix.lower() in EXTENSIONS or not looks_like_hub_id(source):
+        return open_file(path)
+    known = next((layout for layout in LAYOUTS if source in layout.hub_ids), PLAIN)
+    configs = (config,) if config else known.configs
+    return open_hub(source, configs=configs, split=split, revision=revision)
+
+
+def _open_folder(folder: Path, split: str) -> RowSource:
+    if is_saved(folder):
+        return open_saved(folder, split)
+    for extension in EXTENSIONS:
+        if (path := folder / f"{split}{extension}").is_file():
+            return open_file(path)
+    # A hub snapshot: data/train-00000-of-00002.parquet, ...
+    shards = sorted([*folder.glob(f"{split}-*.parquet"), *folder.glob(f"data/{split}-*.parquet")])
+    if shards:
+        return open_parquet_files(shards, str(folder))
+    if (rows := open_math_folder(folder / split)) is not None:
+        return rows
+    found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:10]) or "nothing"
+    raise DataError(
+        f"{folder} holds no split {split!r} (looked for {split}.jsonl, {split}.parquet, ...); "
+        f"it contains {found}. Give the path of one file, or another split."
+    )
+
 
 #: ``data.test`` of a run that is not judged.
 #: The prompt convention of the built-in benchmark: a question ends in its own mark.

@@ -13,8 +13,7 @@ import threading
 import weakref
 from typing import Any
 
-from activeselect.data.answers import AnswerChecker
-from activeselect.data.numerals import last_number
+from activeselect.data.answers import AnswerChecker, last_number
 from activeselect.errors import ActiveSelectError
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ A GSM8K problem under the default template, the target in brackets::
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,147 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from activeselect.config import PromptConfig
-from activeselect.data.pool import Pool
-from activeselect.data.templates import Text, to_text
-from activeselect.errors import ModelError
+from activeselect.arrays import IntArray
+from activeselect.config import PromptConfig, RunConfig, Shot, prompt_of
+from activeselect.data.load import load_data
+from activeselect.data.pool import Pool, Problem
+from activeselect.errors import ConfigError, ModelError
 
-IntArray = NDArray[np.int64]
+# --- From a problem to text: templates, worked examples, and the chat template of a tokenizer
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the model reads and what it learns to write.
+
+    After ``content`` characters of ``target`` there is only how a chat template closes a message.
+    """
+
+    prompt: str
+    target: str
+    content: int
+
+
+def with_examples(template: PromptConfig, pool: Pool, *, seed: int) -> PromptConfig:
+    """Draw the worked examples that a template asks for and does not have.
+
+    One more than needed is drawn, so that a problem which is among them gets another.
+
+    Args:
+        pool: of the train problems; never of the test.
+
+    Raises:
+        ConfigError: if the pool is too small.
+    """
+    if not template.shots or template.examples:
+        return template
+    if template.shots >= len(pool):
+        raise ConfigError(
+            f"prompt.shots: expected less than the {len(pool)} problems of the pool; "
+            f"received {template.shots}."
+        )
+    rng = np.random.default_rng([seed, 9])
+    drawn = pool.problems(rng.choice(len(pool), template.shots + 1, replace=False))
+    return replace(template, examples=tuple(Shot(p.question, p.trace) for p in drawn))
+
+
+def check_texts(pool: Pool, template: PromptConfig, tokenizer: Any) -> None:
+    """Whether the pool's problems become text, before anything is begun; raises as `to_text`."""
+    for problem in pool if template.stop else pool.problems([0]):
+        to_text(problem, template, tokenizer)
+
+
+def render(problem: Problem, template: PromptConfig) -> tuple[str, str]:
+    """Prompt and target text of a problem, by the template alone.
+
+    Example:
+        >>> render(Problem(0, "1 + 1 ?", "so 2", "2"), PromptConfig("Q: {question} ", "{trace}"))
+        ('Q: 1 + 1 ? ', 'so 2')
+    """
+    # replace, not format: a question may contain braces
+    return (
+        template.prompt.replace("{question}", problem.question),
+        template.target.replace("{trace}", problem.trace),
+    )
+
+
+def to_text(problem: Problem, template: PromptConfig, tokenizer: Any = None) -> Text:
+    """Prompt and target text of a problem, with system text, examples and chat template.
+
+    Args:
+        tokenizer: of the model; needed for its chat template only.
+
+    Raises:
+        ConfigError: if a stop text occurs inside the trace, whose answer it would cut off.
+        ModelError: if the tokenizer has no chat template, or it refuses the messages.
+    """
+    prompt, target = render(problem, template)
+    for stop in template.stop:
+        if 0 <= target.find(stop) < template.target.index("{trace}") + len(problem.trace):
+            raise ConfigError(
+                f"prompt.stop: {stop!r} occurs inside the trace of problem {problem.id}, which it "
+                "would cut off; choose a text that no trace contains."
+            )
+    shots = [render(shot, template) for shot in _examples(problem, template)]
+    if template.chat:
+        return _chat(prompt, target, shots, template.system, tokenizer)
+    parts = [template.system] if template.system else []
+    parts += [before + after for before, after in shots]
+    whole = template.separator.join([*parts, prompt])
+    return Text(whole, target, len(target))
+
+
+def _examples(problem: Problem, template: PromptConfig) -> list[Problem]:
+    if template.shots and not template.examples:
+        raise ConfigError(
+            "prompt.shots: the examples are not drawn yet; use "
+            "activeselect.data.prompts.with_examples, or give prompt.examples."
+        )
+    others = [shot for shot in template.examples if shot.question != problem.question]
+    return [Problem(-1, shot.question, shot.trace, "") for shot in others[: template.shots]]
+
+
+def _chat(
+    prompt: str,
+    target: str,
+    shots: list[tuple[str, str]],
+    system: str,
+    tokenizer: Any,
+) -> Text:
+    messages = [{"role": "system", "content": system}] if system else []
+    for before, after in [*shots, (prompt, target)]:
+        messages.append({"role": "user", "content": before})
+        messages.append({"role": "assistant", "content": after})
+    read = _apply(tokenizer, messages[:-1], add_generation_prompt=True)
+    whole = _apply(tokenizer, messages, add_generation_prompt=False)
+    content = target if target in whole else target.strip()  # many templates trim
+    place = whole.rfind(content)
+    if place < 0:
+        raise ModelError(
+            "The tokenizer's chat template does not repeat the target as it stands; use a plain "
+            "prompt (prompt: gsm8k), or another template."
+        )
+    # what the template writes between the generation prompt and the answer is learned, too
+    between = whole[len(read) : place] if whole.startswith(read) and place >= len(read) else ""
+    target = between + content
+    return Text(read, target + whole[place + len(content) :], len(target))
+
+
+def _apply(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            "The tokenizer has no chat template; use the tokenizer of an instruction-tuned model, "
+            "or a plain prompt (prompt: gsm8k)."
+        )
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    except Exception as error:  # jinja's own kinds, and what templates raise by themselves
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"The tokenizer's chat template refuses the messages ({reason}); leave prompt.system "
+            "or prompt.examples out if it does not know them."
+        ) from error
+
 
 #: Label of positions without a loss, as in transformers.
 IGNORED = -100
@@ -209,3 +344,49 @@ def parts_by_length(
         parts.append([row])
         padding = 0
     return [np.array(part) for part in parts]
+
+
+# --- What a model is given, to be looked at: the tokens of one problem and which are learned
+
+
+def preview(config: RunConfig, tokenizer: Any, *, index: int, split: str) -> dict[str, Any]:
+    """The exact tokens of one problem.
+
+    Returns:
+        ``index`` and ``problems`` (how many there are), ``tokens`` (id, text, learned) in order,
+        and ``stop``, what ends a completion besides the last token.
+
+    Raises:
+        ConfigError: if there is no such problem.
+    """
+    data = load_data(config.data, seed=config.seed)
+    template = with_examples(prompt_of(config.prompt) or data.prompt, data.pool, seed=config.seed)
+    pool = data.pool if split == "train" else data.test
+    if pool is None:
+        raise ConfigError("split: the run has no test set; use split=train.")
+    if not 0 <= index < len(pool):
+        raise ConfigError(f"index: expected 0 to {len(pool) - 1}; received {index}.")
+    (item,) = encode(pool, [index], tokenizer, template)
+    tokens = [
+        {"id": int(token), "text": tokenizer.decode([int(token)]), "learned": i >= item.start}
+        for i, token in enumerate(item.ids)
+    ]
+    return {"index": index, "problems": len(pool), "tokens": tokens, "stop": list(template.stop)}
+
+
+def shown(found: dict[str, Any]) -> str:
+    """A preview as text; ``|`` stands between tokens."""
+    read, learned = (
+        [token["text"] for token in found["tokens"] if token["learned"] == wanted]
+        for wanted in (False, True)
+    )
+    lines = [
+        f"Problem {found['index']} of {found['problems']}; | stands between tokens.",
+        f"--- read, not learned: {len(read)} tokens ---",
+        "|".join(read),
+        f"--- learned: {len(learned)} tokens, the last one ends a completion ---",
+        "|".join(learned),
+    ]
+    if found["stop"]:
+        lines.append(f"--- also ends a completion: {', '.join(map(repr, found['stop']))} ---")
+    return "\n".join(lines)

@@ -12,12 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from activeselect.arrays import FloatArray
 from activeselect.forecast.features import FLOORS, dataset_premem
 from activeselect.forecast.traces import RunTrace
-
-FloatArray = NDArray[np.float64]
 
 # The paper's notebooks state thresholds on log(log(perplexity)): -2.3 and -1.7.
 PAPER_TAU = {"gsm8k": math.exp(-2.3), "math": math.exp(-1.7)}

@@ -8,17 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from activeselect.arrays import BoolArray, FloatArray
 from activeselect.errors import DataError
-from activeselect.forecast.features import feature_matrix
-from activeselect.forecast.regressor import TestAccuracyRegressor
+from activeselect.forecast.baselines import baselines_for, premem
+from activeselect.forecast.features import (
+    FLOORS,
+    RATIOS,
+    SETTINGS,
+    MaskSetting,
+    feature_matrix,
+    run_scale,
+)
+from activeselect.forecast.regressor import GroupSums, TestAccuracyRegressor
 from activeselect.forecast.traces import RunTrace
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 LEVEL = 0.9
 MIN_CHECKPOINTS = 5
@@ -162,3 +174,209 @@ def figures(judged: Judged) -> dict[str, float | None]:
         "rmse": float(np.sqrt(np.mean(error**2))),
         "coverage": float(inside.mean()),
     }
+
+
+# --- The report that ``forecast evaluate`` prints: the forecast, and what it has to beat
+
+
+MIN_RUNS = 3
+BOOTSTRAPS = 1000
+
+
+def evaluation(
+    runs: Sequence[RunTrace], judged: Sequence[RunTrace] | None = None
+) -> dict[str, Any]:
+    """Return the full report on one dataset, for people and for ``--json``.
+
+    Args:
+        runs: the runs to fit on; without ``judged``, each is also judged by the others.
+        judged: runs to judge instead.
+
+    Raises:
+        DataError: if there are too few runs or tested checkpoints.
+    """
+    if judged is None:
+        check_runs(runs, MIN_RUNS, MIN_CHECKPOINTS, "leave-one-run-out")
+    else:
+        check_runs(runs, 2, MIN_CHECKPOINTS, "fitting")
+        check_runs(judged, 1, 1, "judging")
+
+    def judge(columns: Callable[[RunTrace], FloatArray], calibration: str) -> Judged:
+        if judged is None:
+            return leave_one_run_out(runs, columns, calibration)
+        return hold_out(runs, judged, columns, calibration)
+
+    result = judge(forecast_features, "auto")
+    taus = _taus(result, runs if judged is None else judged)
+    return {
+        "protocol": "leave-one-run-out" if judged is None else "holdout",
+        "dataset": runs[0].dataset,
+        **figures(result),
+        "tau": float(np.median(list(taus.values()))),
+        "tau_by_run": taus,
+        "interval_level": LEVEL,
+        "bootstrap90": bootstrap(result),
+        "n_runs": len(taus),
+        "n_checkpoints": len(result.actual),
+        "baselines": {
+            b.name: {**figures(judge(b.columns, b.calibration)), "about": b.about}
+            for b in baselines_for(runs[0].dataset)
+        },
+        "checkpoints": _checkpoints(result),
+    }
+
+
+def _taus(result: Judged, runs: Sequence[RunTrace]) -> dict[str, float]:
+    """The threshold that each judged run's forecast used, nats per token."""
+    return {
+        run.name: SETTINGS[result.column[run.group]].tau(run_scale(run.mean_nll))
+        for run in runs
+        if labelled(run).any()
+    }
+
+
+def _checkpoints(result: Judged) -> list[dict[str, Any]]:
+    ends = result.interval.tolist()
+    rows = zip(result.run, result.actual.tolist(), result.forecast.tolist(), ends, strict=True)
+    return [
+        {"run": run.split("/", 1)[1], "actual": actual, "forecast": value, "low": low, "high": high}
+        for run, actual, value, (low, high) in rows
+    ]
+
+
+def bootstrap(judged: Judged, seed: int = 0) -> dict[str, list[float]]:
+    """Return 90% percentile intervals of R2 and MAE over runs drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    names, code = np.unique(judged.run, return_inverse=True)
+    rows = [np.flatnonzero(code == k) for k in range(len(names))]
+    r2, mae = [], []
+    for _ in range(BOOTSTRAPS):
+        pick = np.concatenate([rows[k] for k in rng.integers(len(names), size=len(names))])
+        actual, forecast = judged.actual[pick], judged.forecast[pick]
+        if np.ptp(actual) > 0:
+            r2.append(r_squared(actual, forecast))
+            mae.append(float(np.abs(actual - forecast).mean()))
+    if not r2:
+        return {}
+    return {
+        "r2": np.quantile(r2, [0.05, 0.95]).tolist(),
+        "mae": np.quantile(mae, [0.05, 0.95]).tolist(),
+    }
+
+
+# --- How much the forecast depends on the threshold: held-out R2 as a function of tau
+
+
+# Beyond, everything counts as memorized.
+LARGEST = 0.7
+
+
+@dataclass(frozen=True)
+class TauCurve:
+    """Leave-one-run-out R2 at every threshold, chosen by nobody.
+
+    Attributes:
+        tau: thresholds in nats per token, ascending, ``[T]``.
+        paper_line: the paper's metric at that tau, line refitted without each run.
+        paper_identity: the paper's metric at that tau, taken as it is.
+        forecast: shrunk accuracies, threshold ``max(tau, ratio x first mean NLL)``, as it is.
+        ratio: the ratio in ``forecast``.
+    """
+
+    tau: list[float]
+    paper_line: list[float]
+    paper_identity: list[float]
+    forecast: list[float]
+    ratio: float
+
+    def stable_range(self, values: Sequence[float], least: float) -> tuple[float, float] | None:
+        """Return the widest unbroken range of tau in which R2 stays at ``least`` or above.
+
+        Example:
+            >>> curve = TauCurve([0.1, 0.2, 0.3], [], [], [], 0.25)
+            >>> curve.stable_range([0.5, 0.9, 0.95], least=0.9)
+            (0.2, 0.3)
+        """
+        best: tuple[float, float] | None = None
+        start: float | None = None
+        for tau, value in zip(self.tau, values, strict=True):
+            if value < least:
+                start = None
+                continue
+            start = tau if start is None else start
+            if best is None or tau / start > best[1] / best[0]:
+                best = (start, tau)
+        return best
+
+
+def tau_curve(runs: Sequence[RunTrace], ratio: float = RATIOS[0]) -> TauCurve:
+    """Return leave-one-run-out R2 against the threshold.
+
+    Args:
+        runs: the recorded runs, at least three.
+        ratio: of the run-dependent part of the forecast's threshold.
+    """
+    taus = tuple(tau for tau in FLOORS if tau <= LARGEST)
+    settings = tuple(MaskSetting(tau, ratio) for tau in taus)
+
+    def forecast(run: RunTrace) -> FloatArray:
+        return feature_matrix(run.accuracy, run.mean_nll, np.maximum(run.samples, 1), settings)
+
+    paper = stack(runs, lambda run: premem(run, taus))
+    return TauCurve(
+        tau=list(taus),
+        paper_line=_held_out_r2(*paper, "line"),
+        paper_identity=_held_out_r2(*paper, "identity"),
+        forecast=_held_out_r2(*stack(runs, forecast), "identity"),
+        ratio=ratio,
+    )
+
+
+def _held_out_r2(
+    X: FloatArray, y: FloatArray, group: NDArray[np.str_], calibration: str
+) -> list[float]:
+    """R2 of every column of ``X`` ``[n, T]``, calibrated without each group."""
+    code = np.unique(group, return_inverse=True)[1]
+    slope, intercept = GroupSums.of(X, y, code).line(calibration, without=True)
+    forecast = slope[code] * X + intercept[code]
+    left = ((y[:, None] - forecast) ** 2).sum(axis=0)
+    return [float(value) for value in 1 - left / ((y - y.mean()) ** 2).sum()]
+
+
+def draw_tau_curve(curve: TauCurve, title: str) -> Figure:
+    """Draw the curve; matplotlib is imported here, not before.
+
+    Args:
+        curve: of `tau_curve`.
+        title: for instance the dataset's name.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    for values, label, style in (
+        (curve.forecast, f"threshold max(tau, {curve.ratio:g} x first NLL), shrunk", "-"),
+        (curve.paper_identity, "paper's metric as it is", "--"),
+        (curve.paper_line, "paper's metric, line", ":"),
+    ):
+        axes.plot(curve.tau, values, style, label=label, linewidth=2)
+    axes.set_xscale("log")
+    axes.set_ylim(-0.05, 1.02)
+    axes.set_xlabel("tau (nats per token)")
+    axes.set_ylabel("R2, every run forecast without it")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    return figure
+
+
+def save_tau_curve(curve: TauCurve, title: str, path: Path) -> None:
+    """Write the drawing to a file; the ending (png, svg, pdf) says which kind.
+
+    Raises:
+        DataError: if the ending is none of them.
+    """
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise DataError(f"{path}: expected a name ending in .png, .svg or .pdf; rename it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_tau_curve(curve, title).savefig(path, dpi=150)

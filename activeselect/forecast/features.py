@@ -16,11 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from activeselect.arrays import FloatArray
 from activeselect.scoring.functional import pre_memorization_accuracy
-
-FloatArray = NDArray[np.float64]
 
 FEATURES_VERSION = 1
 

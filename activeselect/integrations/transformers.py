@@ -25,7 +25,7 @@ from transformers import TrainerCallback
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import IGNORED
 from activeselect.errors import ConfigError, StoreError
-from activeselect.training.rounds import ActiveSelection
+from activeselect.training.callback import ActiveSelection
 
 #: Name of the selection's state within a checkpoint.
 STATE = "activeselect.pt"

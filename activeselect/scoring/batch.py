@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from activeselect.arrays import IntArray
 from activeselect.errors import ModelError
+from activeselect.scoring.cache import Reader, closed_up
 from activeselect.scoring.memory import is_out_of_memory, too_small, warn_of_halves
-from activeselect.scoring.reader import Reader, closed_up
 
-IntArray = NDArray[np.int64]
 #: Tokens after which completions are looked at for stop texts.
 CHECK_EVERY = 8
 #: Columns that blocks get beyond the longest text: at least so many, and a share of its length.

@@ -12,14 +12,11 @@ from hashlib import blake2b
 from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.scoring.memorizing import memorized_next
 from activeselect.scoring.trajectory import Counts, beliefs, best_open
 from activeselect.scoring.walk import ACCURACY
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 TURN = 3  # each turn samples at least one in so many open examples; smaller ones pay too little
 LATER = 0.1  # worth of a sample in a round that is not an example's last open one

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-FloatArray = NDArray[np.float64]
+from activeselect.arrays import FloatArray
 
 
 def pre_memorization_accuracy(accuracy: ArrayLike, mean_nll: ArrayLike, tau: float) -> FloatArray:

@@ -1,6 +1,6 @@
 """Sampled completions: batched, with a KV cache, and reproducible per example.
 
-Each completion draws from a random stream of its own (:mod:`activeselect.scoring.streams`). So what
+Each completion draws from a random stream of its own (:func:`stream_keys`). So what
 an example is answered does not depend on which examples share its batch, on the number of ranks, or
 on where a scoring pass was interrupted (up to float rounding).
 
@@ -17,8 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from activeselect.arrays import IntArray
+from activeselect.data.prompts import Encoded
 from activeselect.scoring.batch import Batch
+from activeselect.scoring.cache import Reader
 from activeselect.scoring.families import (
     context_length,
     fills_cache,
@@ -27,11 +31,150 @@ from activeselect.scoring.families import (
     rereads_after,
     uncompiled,
 )
-from activeselect.scoring.nucleus import draw
-from activeselect.scoring.reader import Reader
-from activeselect.scoring.streams import uniforms
 
-IntArray = NDArray[np.int64]
+# --- Where texts begin and end, by what a model and its tokenizer say
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first of the stop texts.
+
+    Example:
+        >>> before_stop("It is 7.\\nDone. And", ["And", "\\nDone."])
+        'It is 7.'
+    """
+    return text[: min((text.index(end) for end in stop if end in text), default=len(text))]
+
+
+def pad_token_of(tokenizer: Any) -> int:
+    """The pad token, or the end token where the tokenizer has none (padding is masked anyway)."""
+    pad = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if pad is None else pad)
+
+
+def start_token_of(tokenizer: Any) -> int:
+    """The token that stands before a text, or the end token where the tokenizer has none."""
+    begin = tokenizer.bos_token_id
+    return int(tokenizer.eos_token_id if begin is None else begin)
+
+
+def end_tokens_of(model: Any, tokenizer: Any, items: Sequence[Encoded]) -> set[int]:
+    """What ends a completion: the model's, the tokenizer's, and the targets' own end."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ends = configured if isinstance(configured, list) else [configured]
+    ends = [*ends, tokenizer.eos_token_id, *(item.ids[-1] for item in items)]
+    return {int(end) for end in ends if end is not None}
+
+
+# --- Random numbers of completions: one stream each, a pure function of where it stands in a run
+
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def stream_keys(
+    index: IntArray, samples: int, *, seed: int, round: int, offset: IntArray | int = 0
+) -> NDArray[np.uint64]:
+    """One random-stream key per completion, uint64 ``[B, samples]``.
+
+    Args:
+        offset: completions that each example has in this round already, int ``[B]``: those that
+            follow are the ones it would have been given at once.
+    """
+    base = np.random.SeedSequence([seed, round, 3]).generate_state(1, np.uint64)[0]
+    with np.errstate(over="ignore"):
+        rows = _mix(base + index.astype(np.uint64) * _GOLDEN)[:, None]
+        number = np.arange(1, samples + 1) + np.reshape(offset, (-1, 1))
+        return _mix(rows + number.astype(np.uint64) * _GOLDEN)
+
+
+def uniforms(keys: NDArray[np.uint64], step: int | IntArray) -> NDArray[np.float64]:
+    """The ``step``-th number of each stream, uniform in [0, 1) (splitmix64, Steele et al. 2014).
+
+    Args:
+        keys: the streams.
+        step: of all streams, or of each.
+    """
+    with np.errstate(over="ignore"):
+        bits = _mix(keys + np.asarray(step + 1).astype(np.uint64) * _GOLDEN)
+    uniform: NDArray[np.float64] = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return uniform
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+# --- Drawing the next token from the nucleus of a softmax (Holtzman et al. 2020)
+#
+# Sorting the vocabulary costs more than a small model's forward pass. The nucleus is mostly a few
+# tokens, so the likeliest are looked at first, and a row is sorted only where they do not settle
+# it.
+
+
+#: Tokens that are looked at, in turn, before a row is sorted; most nuclei are smaller.
+LOOKED_AT = (32, 512)
+
+
+def draw(
+    logits: Tensor, uniform: NDArray[np.float64] | None, temperature: float, top_p: float
+) -> Tensor:
+    """Next token per row by inversion of the nucleus' distribution, int64 ``[rows]``.
+
+    Tokens are ordered by probability, equal ones by number; the nucleus is the smallest set of the
+    likeliest whose mass reaches ``top_p``.
+
+    Args:
+        logits: ``[rows, V]``.
+        uniform: a number in [0, 1) per row; None: greedy.
+        temperature: that the logits are divided by.
+        top_p: share of the mass, in (0, 1].
+    """
+    if uniform is None:
+        return logits.argmax(dim=-1)
+    probability = torch.softmax(logits.float() / temperature, dim=-1)
+    numbers = torch.from_numpy(uniform).to(logits.device, probability.dtype)[:, None]
+    rows = torch.arange(len(logits), device=logits.device)  # whose token is not settled
+    chosen = torch.empty_like(rows)
+    for many in LOOKED_AT if top_p < 1 else ():
+        if len(rows) == 0 or logits.shape[-1] <= 2 * many:
+            break
+        likeliest, token = _in_order(*probability.topk(many, dim=-1))
+        chosen[rows] = _invert(likeliest, token, numbers, top_p)
+        left = (~_settled(likeliest, top_p)).nonzero().squeeze(1)
+        rows, probability, numbers = rows[left], probability[left], numbers[left]
+    if len(rows):
+        ordered, token = probability.sort(dim=-1, descending=True, stable=True)
+        chosen[rows] = _invert(ordered, token, numbers, top_p)
+    return chosen
+
+
+def _in_order(likeliest: Tensor, token: Tensor) -> tuple[Tensor, Tensor]:
+    """Equal probabilities by token number; ``topk`` leaves their order open."""
+    if not (likeliest[:, 1:] == likeliest[:, :-1]).any():
+        return likeliest, token
+    token, by = token.sort(dim=-1)
+    likeliest, after = likeliest.gather(1, by).sort(dim=-1, descending=True, stable=True)
+    return likeliest, token.gather(1, after)
+
+
+def _settled(likeliest: Tensor, top_p: float) -> Tensor:
+    """Rows whose whole nucleus is likelier than the last token that was looked at."""
+    mass = likeliest.cumsum(dim=-1)
+    last = (mass < top_p).sum(dim=-1, keepdim=True).clamp(max=mass.shape[-1] - 1)
+    return likeliest.gather(1, last).squeeze(1) > likeliest[:, -1]
+
+
+def _invert(ordered: Tensor, token: Tensor, numbers: Tensor, top_p: float) -> Tensor:
+    """The token at a share of the nucleus' mass, tokens in falling order of probability."""
+    mass = ordered.cumsum(dim=-1)
+    kept = (mass - ordered < top_p).sum(dim=-1, keepdim=True)
+    nucleus = mass.gather(1, kept - 1)
+    # a draw that rounds up to the whole mass takes the last token that added to it
+    last = torch.searchsorted(mass, nucleus)
+    choice = torch.searchsorted(mass, numbers * nucleus, right=True).minimum(last)
+    return token.gather(1, choice).squeeze(1)
 
 
 @torch.inference_mode()

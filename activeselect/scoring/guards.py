@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from activeselect.data.answers import AnswerChecker
 from activeselect.errors import ModelError
 
-FloatArray = NDArray[np.float64]
-
 
 def sampling_reliability(correct: ArrayLike) -> float:
     """How reliable the mean of S samples is as a measure of each example, at most 1.

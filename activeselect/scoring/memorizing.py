@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import norm
 
+from activeselect.arrays import FloatArray
 from activeselect.scoring.trajectory import LOWEST_NLL, Counts
-
-FloatArray = NDArray[np.float64]
 
 FALL = 1.0  # of log NLL in an epoch, and its standard deviation, before any is known
 

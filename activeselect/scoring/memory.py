@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from activeselect.arrays import IntArray
 from activeselect.errors import ModelError
-
-IntArray = NDArray[np.int64]
 
 _log = logging.getLogger(__name__)
 _SIGNS = ("out of memory", "can't allocate memory")

@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from activeselect.arrays import FloatArray
 from activeselect.errors import StrategyError, did_you_mean
-
-FloatArray = NDArray[np.float64]
 
 #: Returns the measurements of a signal so far, float64 ``[R, N]``, NaN = not measured.
 Read = Callable[[str], FloatArray]

@@ -6,9 +6,8 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
+from activeselect.arrays import FloatArray
 
 FEATURES = ("question length", "trace length", "question numbers", "trace numbers", "trace lines")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")

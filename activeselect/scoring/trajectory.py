@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom
 
+from activeselect.arrays import BoolArray, FloatArray, IntArray
 from activeselect.scoring.walk import (
     ACCURACY,
     LOG_ODDS,
@@ -31,10 +31,6 @@ from activeselect.scoring.walk import (
     move,
     walk,
 )
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 SPREAD = 2.0  # usual sd of the log-odds around the first round's line
 WALK = 1.2  # usual sd of the random walk from round to round

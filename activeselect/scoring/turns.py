@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.config import ScoringConfig
-from activeselect.config.scoring import SHARE
+from activeselect.config.rounds import SHARE
 from activeselect.scoring.budget import (
     POLICIES,
     Adaptive,
@@ -18,11 +18,8 @@ from activeselect.scoring.budget import (
     SkipMemorized,
     systematic_subset,
 )
-from activeselect.scoring.scores import Scores
+from activeselect.scoring.scorer import Scores
 from activeselect.scoring.trajectory import Counts
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 #: Completes some rows of a round, int ``[K]``, that many times each, from each one's completion
 #: number ``[K]`` on.

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+from activeselect.arrays import FloatArray, IntArray
 
 LOG_ODDS: FloatArray = np.linspace(-6.0, 6.0, 25)
 ACCURACY: FloatArray = expit(LOG_ODDS)

@@ -10,10 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.errors import StrategyError
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 
 class Neighbourhood(Protocol):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from activeselect.arrays import IntArray
+
 Vectors = NDArray[np.float32]
 
 #: Rows that decide where a node is split.

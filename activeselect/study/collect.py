@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,168 @@ from numpy.typing import NDArray
 from activeselect.config import DataConfig, RunConfig, from_plain
 from activeselect.environment import environment
 from activeselect.errors import ActiveSelectError, StoreError
-from activeselect.files import read_json
+from activeselect.files import read_json, write_bytes
 from activeselect.scoring.signals import measurements
 from activeselect.selection.registry import create
-from activeselect.study.answers import Answers
-from activeselect.study.bill import bills, computed_in_words, computed_of
 from activeselect.study.plan import dataset_names
 from activeselect.study.scored import MEASURES, scored_of
+from activeselect.study.verdicts import AXES
+
+# --- Right or wrong for every test problem of a study, in one small file
+#
+# With it a study can be judged again, on another axis or beside another study, without its run
+# folders.
+
+
+ANSWERS_FILE = "answers.parquet"
+#: Dataset, strategy and seed of a run.
+Key = tuple[str, str, int]
+#: Per run bool ``[B, E]``: budget, test problem.
+Answers = dict[Key, NDArray[np.bool_]]
+
+
+def write_answers(path: Path, answers: Mapping[Key, NDArray[np.bool_]]) -> None:
+    """Write all answers, eight to a byte.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / ANSWERS_FILE
+        >>> write_answers(file, {("mixed", "random", 0): np.array([[True, False, True]])})
+        >>> read_answers(file)["mixed", "random", 0].tolist()
+        [[True, False, True]]
+    """
+    rows = [(key, stage, row) for key, array in answers.items() for stage, row in enumerate(array)]
+    table = pa.table(
+        {
+            "dataset": [key[0] for key, _, _ in rows],
+            "strategy": [key[1] for key, _, _ in rows],
+            "seed": [key[2] for key, _, _ in rows],
+            "stage": [stage for _, stage, _ in rows],
+            "examples": [len(row) for _, _, row in rows],
+            "correct": [np.packbits(row).tobytes() for _, _, row in rows],
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_bytes(path, buffer.getvalue())
+
+
+def read_answers(path: Path) -> Answers:
+    """Read what :func:`write_answers` wrote.
+
+    Raises:
+        StoreError: if the file is absent or damaged.
+    """
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(f"Cannot read {path}: {error}") from error
+    found: dict[Key, list[NDArray[np.bool_]]] = {}
+    for row in sorted(rows, key=lambda row: row["stage"]):
+        bits = np.unpackbits(np.frombuffer(row["correct"], dtype=np.uint8), count=row["examples"])
+        found.setdefault((row["dataset"], row["strategy"], row["seed"]), []).append(bits == 1)
+    return {key: np.stack(arrays) for key, arrays in found.items()}
+
+
+# --- What a model has cost by the time it can be tested, on every axis a study can be judged on
+
+
+_SECONDS = ("train_s", "score_s", "select_s")
+_COMPUTED = ("tokens_trained", "seconds")
+
+
+def bills(curve: Sequence[Mapping[str, Any]], *, needs_rounds: bool) -> list[dict[str, float]]:
+    """The bill of each model of a run.
+
+    Selection's own cost is on it: a strategy that decides by what earlier models measured pays
+    for those models, for scoring and for choosing. One that measures nothing could have trained
+    on its last train set at once, and pays for that alone. Testing is on nobody's bill.
+
+    Args:
+        curve: entries of ``result.json``, one per stage.
+        needs_rounds: whether the strategy or the training needs the earlier stages.
+
+    Returns:
+        One dict per entry with the axes of :data:`~activeselect.study.verdicts.AXES` that the run
+        recorded.
+
+    Example:
+        >>> cost = dict(train_s=2., score_s=1., select_s=0., tokens_trained=80, tokens_generated=9)
+        >>> later = dict(train_s=6., score_s=3., select_s=1., tokens_trained=240,
+        ...     tokens_generated=27)
+        >>> curve = [dict(unique_examples=10, samples_seen=20, cost=cost),
+        ...     dict(unique_examples=20, samples_seen=60, cost=later)]
+        >>> bills(curve, needs_rounds=True)[1]["tokens_total"], bills(curve, needs_rounds=False)[1]
+        (267, {'unique_examples': 20, 'samples_seen': 40, 'tokens_trained': 160, \
+'tokens_total': 160, 'seconds': 4.0})
+    """
+    totals = [_totals(entry, needs_rounds) for entry in curve]
+    if needs_rounds:
+        return totals
+    own = [totals[0]]
+    for before, now in pairwise(totals):
+        own.append({axis: now[axis] - before[axis] for axis in now})
+        own[-1]["unique_examples"] = now["unique_examples"]
+    return own
+
+
+def _totals(entry: Mapping[str, Any], needs_rounds: bool) -> dict[str, float]:
+    """Spent up to this entry, all stages together."""
+    total: dict[str, float] = {name: entry[name] for name in ("unique_examples", "samples_seen")}
+    cost = entry.get("cost")
+    if cost is not None:
+        total["tokens_trained"] = cost["tokens_trained"]
+        generated = cost["tokens_generated"] if needs_rounds else 0
+        total["tokens_total"] = cost["tokens_trained"] + generated
+        parts = _SECONDS if needs_rounds else _SECONDS[:1]
+        total["seconds"] = sum(cost[part] for part in parts)
+    return total
+
+
+def axes_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The axes on which all of these runs have a bill."""
+    return [axis for axis in AXES if all(axis in row["bill"] for row in rows)]
+
+
+def computed_of(runs: Sequence[FinishedRun]) -> dict[str, float]:
+    """What all runs are billed for, as if each had run alone, and what was really computed."""
+    found: dict[str, float] = {"runs": len(runs), "runs_copied": 0}
+    found |= {f"{what}_{side}": 0.0 for what in _COMPUTED for side in ("billed", "computed")}
+    for run in runs:
+        cost = run.result["cost"]
+        billed = {"tokens_trained": cost["tokens_trained"]}
+        billed["seconds"] = sum(cost[part] for part in (*_SECONDS, "eval_s"))
+        noted, copied = run.folder / "shared.json", (run.folder / "reused.json").exists()
+        found["runs_copied"] += copied
+        taken = [billed] if copied else read_json(noted).values() if noted.exists() else []
+        for what in _COMPUTED:
+            found[f"{what}_billed"] += billed[what]
+            found[f"{what}_computed"] += billed[what] - sum(stage[what] for stage in taken)
+    return found
+
+
+def computed_in_words(computed: Mapping[str, float]) -> list[str]:
+    """The same in a sentence for the report, where anything was shared or copied.
+
+    Example:
+        >>> computed_in_words({"runs": 6, "runs_copied": 0, "tokens_trained_billed": 200,
+        ...     "tokens_trained_computed": 180, "seconds_billed": 10., "seconds_computed": 8.})
+        ['Every run is billed as if it had run alone. Computed were 90% of the billed training \
+tokens and 80% of the seconds: what runs of one seed have in common was computed once.']
+    """
+    tokens, seconds = (
+        computed[f"{what}_computed"] / (computed[f"{what}_billed"] or 1) for what in _COMPUTED
+    )
+    if tokens == 1 == seconds:
+        return []
+    copied = computed["runs_copied"]
+    also = f", and {copied:.0f} of {computed['runs']:.0f} runs were copied" if copied else ""
+    return [
+        f"Every run is billed as if it had run alone. Computed were {tokens:.0%} of the billed "
+        f"training tokens and {seconds:.0%} of the seconds: what runs of one seed have in common "
+        f"was computed once{also}."
+    ]
+
 
 SCHEMA_VERSION = 1
 _CURVE = (

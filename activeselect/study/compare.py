@@ -9,11 +9,10 @@ import numpy as np
 
 from activeselect.errors import StudyError
 from activeselect.forecast.regressor import TestAccuracyRegressor
-from activeselect.study.answers import Answers
-from activeselect.study.bill import axes_of
-from activeselect.study.curve_set import CurveSet
+from activeselect.study.collect import Answers, axes_of
 from activeselect.study.efficiency import Analysis, analyse
 from activeselect.study.plan import FROM_PRESET
+from activeselect.study.resampling import CurveSet
 
 _FEWEST_RUNS = 3  # below that, leaving one run out leaves nothing to fit on
 DATA = "unique_examples"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FloatArray = NDArray[np.float64]
+from activeselect.arrays import FloatArray
 
 
 def checked_budgets(budgets: ArrayLike) -> FloatArray:

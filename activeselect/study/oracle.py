@@ -1,6 +1,7 @@
 """The oracle: the allocation over groups that measured learning curves say is best.
 
-Pure arrays in, pure arrays out; the curves are measured by ``activeselect benchmark oracle``.
+Pure arrays in, pure arrays out; the curves are measured by
+``python -m research.benchmark_tuning oracle``.
 """
 
 from __future__ import annotations
@@ -9,13 +10,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.errors import ConfigError
 from activeselect.study.curves import monotone
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
 
 def dense_curve(examples: Sequence[float], accuracy: Sequence[float], size: int) -> FloatArray:
@@ -106,7 +104,7 @@ def oracle_targets(
     if unmeasured:
         raise ConfigError(
             f"There are no learning curves for {', '.join(unmeasured)}; measure them with "
-            "`activeselect benchmark oracle`."
+            "`python -m research.benchmark_tuning oracle`."
         )
     size = int(max(budgets))
     curves = np.stack(

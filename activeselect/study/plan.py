@@ -123,7 +123,8 @@ def _recipe(config: StudyConfig, data: DataConfig) -> RecipeConfig:
     if config.model != BUILT_IN_MODEL:
         raise ConfigError(
             "recipe: expected one for this model; received nothing, and the preset's own was tuned "
-            f"for {BUILT_IN_MODEL}. Find it with `activeselect benchmark recipe --model`."
+            f"for {BUILT_IN_MODEL}. Find it with "
+            "`python -m research.benchmark_tuning recipe --model`."
         )
     return replace(RecipeConfig(), **tuning(data.preset)["recipe"]["chosen"])
 

@@ -16,11 +16,10 @@ from rich.console import Console
 from activeselect.config import StudyConfig, changes, to_plain
 from activeselect.errors import ConfigError, StoreError, StudyError
 from activeselect.files import read_json, write_json
-from activeselect.study.cell import check_start, finished, run_cell
+from activeselect.study.cell import StudyDisplay, check_start, finished, run_cell
 from activeselect.study.collect import collect
-from activeselect.study.display import StudyDisplay
+from activeselect.study.merge import conclude
 from activeselect.study.plan import Cell, in_order, plan
-from activeselect.study.rebuild import conclude
 
 
 class Study:

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.scoring.signals import FIXED, VECTORS
-from activeselect.selection.acquire import GroupNeighbourhood
+from activeselect.selection.neighbours import GroupNeighbourhood
 from activeselect.selection.strategy import SelectionContext, Strategy
-
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 
 SIZE, BUDGET, ROUNDS = 60, 10, 3
 #: Signals that are shares, in [0, 1].

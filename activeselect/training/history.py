@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.scoring.signals import STORED
 from activeselect.scoring.store import ScoreStore, count_right
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 _Rows = dict[int, tuple[IntArray, NDArray[Any]]]
 _Tensors = dict[int, tuple[torch.Tensor, torch.Tensor]]
 

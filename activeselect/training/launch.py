@@ -22,7 +22,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from activeselect.config import RunConfig
 from activeselect.errors import RankError
-from activeselect.scoring.ranks import rank, world_size
+from activeselect.scoring.distributed import rank, world_size
 
 
 @contextmanager

@@ -17,9 +17,14 @@ from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
 from activeselect.errors import ActiveSelectError, ModelError, TrainingError
-from activeselect.training.adapt import ADAPTER_FILE, base_of, with_saved_adapters
-from activeselect.training.reader import Reader
-from activeselect.training.sharding import is_sharded, shard
+from activeselect.training.adapt import (
+    ADAPTER_FILE,
+    base_of,
+    is_sharded,
+    shard,
+    with_saved_adapters,
+)
+from activeselect.training.step import Reader
 
 #: Devices with AdamW in one kernel.
 _FUSED = ("cpu", "cuda", "xpu", "mps")

@@ -27,23 +27,20 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from activeselect.arrays import IntArray
 from activeselect.config import ScoreConfig, config_hash, differences, prompt_of, to_plain
 from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.pool import Pool
-from activeselect.data.prompts import EncodedSet, encode
-from activeselect.data.templates import check_texts, with_examples
+from activeselect.data.prompts import EncodedSet, check_texts, encode, with_examples
 from activeselect.errors import ConfigError, ModelError, StoreError
 from activeselect.files import read_json, write_bytes, write_json
 from activeselect.scoring.families import context_length
 from activeselect.scoring.signals import PER_ROUND, history_of, measurements
 from activeselect.scoring.store import ScoreStore
-from activeselect.training.fingerprint import model_fingerprint
+from activeselect.training.folder import model_fingerprint
 from activeselect.training.history import Cost, Forecaster, History, forecast_inputs
-from activeselect.training.measurer import Measurer
+from activeselect.training.measure import Measurer, Recorder
 from activeselect.training.module import load_model
-from activeselect.training.recorder import Recorder
-
-IntArray = NDArray[np.int64]
 
 #: What a sampling policy took and saved.
 COUNTED = ("completions", "completions_saved")

@@ -28,17 +28,16 @@ import lightning
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 
+from activeselect.arrays import IntArray
 from activeselect.config import RunConfig
 from activeselect.files import make_folder, read_json, replacing, write_json
 from activeselect.training.adapt import trainable
+from activeselect.training.callback import ActiveSelection
 from activeselect.training.folder import readable
 from activeselect.training.history import Cost
 from activeselect.training.launch import quiet
-from activeselect.training.rounds import ActiveSelection
 
-IntArray = NDArray[np.int64]
 #: What training costs; measuring and choosing are each run's own.
 _TRAINING = ("train_s", "tokens_trained", "samples_seen")
 

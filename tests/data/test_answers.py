@@ -15,9 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activeselect.data.answers import AnswerChecker, get_checker
+from activeselect.data.answers import AnswerChecker, get_checker, last_number, parse_number
 from activeselect.data.math_answers import MathChecker
-from activeselect.data.numerals import last_number, parse_number
 from activeselect.errors import ActiveSelectError, ConfigError
 
 NAMES = ("gsm8k", "math", "number", "marker:answer :")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from activeselect.data.guess import guess_checker, guess_columns, look_at
 from activeselect.errors import DataError
+from activeselect.study.starter import guess_checker, guess_columns, look_at
 
 
 @pytest.mark.parametrize(

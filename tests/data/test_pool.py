@@ -10,8 +10,7 @@ import datasets
 import numpy as np
 import pytest
 
-from activeselect.data.pool import Pool, Problem
-from activeselect.data.pool_writer import PoolWriter
+from activeselect.data.pool import Pool, PoolWriter, Problem
 from activeselect.errors import DataError
 
 PROBLEMS = [Problem(i, f"{i} + 1 ?", f"makes {i + 1}", str(i + 1), "ab"[i % 2]) for i in range(9)]

@@ -9,7 +9,7 @@ import pytest
 
 from activeselect.cli import run
 from activeselect.config import DataConfig, PromptConfig, RunConfig
-from activeselect.data.preview import preview, shown
+from activeselect.data.prompts import preview, shown
 from activeselect.errors import ConfigError
 from activeselect.training.module import load_tokenizer
 from activeselect.training.run import ActiveRun

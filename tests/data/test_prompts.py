@@ -21,8 +21,8 @@ from activeselect.data.prompts import (
     batches_by_tokens,
     collate,
     encode,
+    render,
 )
-from activeselect.data.templates import render
 from activeselect.errors import ModelError
 
 END, PAD, BEGIN = "</s>", "<pad>", "<s>"

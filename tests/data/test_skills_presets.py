@@ -24,7 +24,7 @@ from activeselect.data.skills import (
     like,
 )
 from activeselect.data.skills.presets import _counts
-from activeselect.data.skills.split import in_pool, in_test
+from activeselect.data.skills.skill import in_pool, in_test
 from activeselect.errors import DataError
 
 every_preset = pytest.mark.parametrize("name", sorted(PRESETS))

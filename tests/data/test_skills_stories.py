@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from activeselect.data.pool import Problem
 from activeselect.data.skills import SKILLS, vocabulary
-from activeselect.data.skills.catalogue import MASTERED, NOISE, UNSEEN
-from activeselect.data.skills.mixture import SHARES, draw_text
 from activeselect.data.skills.skill import Dice, Skill, write_trace
+from activeselect.data.skills.stories import MASTERED, NOISE, UNSEEN
+from research.base_mixture import SHARES, draw_text
 
 NOISY = {skill.name for skill in NOISE}
 STEP = re.compile(r"(\d+) (\+|-|x|/|turns) (\d+) = (\d+) \.")

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from activeselect.data.columns import ColumnNames
+from activeselect.data.load import load_pool
 from activeselect.data.pool import Problem
-from activeselect.data.sources import load_pool
 from activeselect.errors import ConfigError, DataError
 
 ROWS: list[dict[str, Any]] = [
@@ -256,7 +256,7 @@ def test_settings_out_of_range_are_refused(tmp_path: Path) -> None:
 def test_reading_does_not_load_torch(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", [GSM8K])
     code = (
-        "import sys; from activeselect.data.sources import load_pool;"
+        "import sys; from activeselect.data.load import load_pool;"
         f"print(len(load_pool({str(tmp_path)!r})[0]), 'torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from activeselect.data.report import check_lengths
-from activeselect.data.sources import load_pool
+from activeselect.data.load import load_pool
+from activeselect.data.validate import check_lengths
 from activeselect.errors import ConfigError, DataError
 
 GOOD = {"question": "2 + 2 ?", "trace": "makes 4\n#### 4", "answer": "4", "id": 1}

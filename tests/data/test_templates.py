@@ -14,8 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from activeselect.config import PROMPTS, PromptConfig, RunConfig, Shot, from_plain, to_plain
 from activeselect.data.pool import Pool, Problem
-from activeselect.data.prompts import encode
-from activeselect.data.templates import check_texts, to_text, with_examples
+from activeselect.data.prompts import check_texts, encode, to_text, with_examples
 from activeselect.errors import ConfigError, ModelError
 
 POOL = Pool.from_problems(

@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from activeselect.forecast.trace_format import write_traces
-from activeselect.forecast.traces import RunTrace, read_traces
+from activeselect.forecast.traces import RunTrace, read_traces, write_traces
 
 EXAMPLES, ROUNDS, SAMPLES = 80, 3, 5
 

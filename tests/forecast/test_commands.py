@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from activeselect.cli import forecast as commands
 from activeselect.errors import ActiveSelectError, DataError
-from activeselect.forecast import commands
-from activeselect.forecast.curve import tau_curve
+from activeselect.forecast.evaluate import tau_curve
 from activeselect.forecast.traces import RunTrace
 
 
@@ -145,7 +145,7 @@ def test_curve_on_a_small_world(toy_runs: list[RunTrace]) -> None:
 
 def test_forecasting_imports_neither_torch_nor_matplotlib() -> None:
     code = (
-        "import sys; import activeselect.forecast.commands; "
+        "import sys; import activeselect.cli.forecast; "
         "print(sorted({'torch', 'matplotlib', 'lightning'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

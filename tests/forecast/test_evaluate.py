@@ -15,12 +15,13 @@ from activeselect.errors import DataError
 from activeselect.forecast.baselines import baselines_for, premem
 from activeselect.forecast.evaluate import (
     Judged,
+    bootstrap,
+    evaluation,
     figures,
     forecast_features,
     hold_out,
     leave_one_run_out,
 )
-from activeselect.forecast.report import bootstrap, evaluation
 from activeselect.forecast.traces import RunTrace, read_traces
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from activeselect.cli.forecast import import_traces
 from activeselect.errors import DataError
-from activeselect.forecast.commands import import_traces
-from activeselect.forecast.import_official import official_runs, official_tables
+from activeselect.forecast.importers import official_runs, official_tables
 from activeselect.forecast.traces import read_traces
 
 NAMES = {

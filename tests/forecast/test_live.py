@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from activeselect.cli.forecast import fit_runs
 from activeselect.errors import DataError
-from activeselect.forecast.commands import fit_runs
 from activeselect.forecast.evaluate import forecast_features
 from activeselect.forecast.live import live_forecast, load_model, load_pretrained, tau_of
-from activeselect.forecast.make_pretrained import shipped_models
 from activeselect.forecast.traces import RunTrace, read_traces
+from research.forecast_pretrained import shipped_models
 
 
 def test_live_equals_the_recorded_forecast(toy_runs: list[RunTrace]) -> None:

@@ -13,9 +13,15 @@ from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.utils.estimator_checks import check_estimator
 
 from activeselect.errors import DataError
-from activeselect.forecast.intervals import FEW_RUNS, half_width
-from activeselect.forecast.regressor import MAX_LOTS, TestAccuracyRegressor
-from activeselect.forecast.selection import CALIBRATIONS, GroupSums, choose
+from activeselect.forecast.regressor import (
+    CALIBRATIONS,
+    FEW_RUNS,
+    MAX_LOTS,
+    GroupSums,
+    TestAccuracyRegressor,
+    choose,
+    half_width,
+)
 
 
 def world(runs: int, noise: float, seed: int, per_run: int = 3) -> tuple[np.ndarray, ...]:

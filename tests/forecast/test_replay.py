@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import zscore
 
 from activeselect import cli
-from activeselect.forecast.replay import Settings, recordings, replay
 from activeselect.scoring.text_features import text_features
+from research.sampling_replay import Settings, recordings, replay
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "traces"
 SIZE, ROUNDS, OUTCOMES = 120, 3, 20

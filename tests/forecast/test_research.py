@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from activeselect.forecast import candidate_metrics, candidates, stability
 from activeselect.forecast.evaluate import (
+    evaluation,
     forecast_features,
     leave_one_run_out,
     stack,
 )
 from activeselect.forecast.features import dataset_premem
-from activeselect.forecast.report import evaluation
 from activeselect.forecast.traces import RunTrace, read_traces
+from research import forecast_candidates as candidates
+from research import forecast_metrics as candidate_metrics
+from research import forecast_stability as stability
 
 
 def test_every_candidate_runs_on_a_small_world(toy_runs: list[RunTrace]) -> None:

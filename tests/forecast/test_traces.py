@@ -11,8 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from activeselect.errors import DataError
-from activeselect.forecast.trace_format import TRACE_VERSION, VERSION_KEY, write_traces
-from activeselect.forecast.traces import RunTrace, datasets_in, read_traces, runs_of
+from activeselect.forecast.traces import (
+    TRACE_VERSION,
+    VERSION_KEY,
+    RunTrace,
+    datasets_in,
+    read_traces,
+    runs_of,
+    write_traces,
+)
 from activeselect.scoring.store import count_right
 
 

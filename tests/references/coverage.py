@@ -15,9 +15,9 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from activeselect.study.curve_set import CurveSet
-from activeselect.study.curves import FloatArray, log_ratio, mean_gain, overall_log_ratio
-from activeselect.study.resampling import draw, interval, means, resample
+from activeselect.arrays import FloatArray
+from activeselect.study.curves import log_ratio, mean_gain, overall_log_ratio
+from activeselect.study.resampling import CurveSet, draw, interval, means, resample
 
 BUDGETS = np.array([150.0, 300.0, 600.0, 1200.0])
 NAMES = ("random", "premem", "oracle")

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from activeselect.scoring.generate import generate
-from activeselect.scoring.reader import closed_up
-from activeselect.scoring.streams import stream_keys
+from activeselect.scoring.cache import closed_up
+from activeselect.scoring.generate import generate, stream_keys
 
 END, LONGEST = 1, 30
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activeselect.forecast.replay import sample
 from activeselect.scoring import trajectory
 from activeselect.scoring.budget import (
     Adaptive,
@@ -22,6 +21,7 @@ from activeselect.scoring.memorizing import memorized_next
 from activeselect.scoring.text_features import standardized
 from activeselect.scoring.trajectory import SPREAD, Counts, beliefs, best_open
 from activeselect.scoring.walk import ACCURACY, LOG_ODDS, fit_line, likeliest, move, walk
+from research.sampling_replay import sample
 
 TAU, SAMPLES = 0.1, 4
 

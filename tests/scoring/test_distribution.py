@@ -16,8 +16,7 @@ import torch
 from scipy import stats
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from activeselect.scoring.generate import generate
-from activeselect.scoring.streams import stream_keys
+from activeselect.scoring.generate import generate, stream_keys
 
 VOCABULARY, PAD, END, LONGEST, SAMPLES = 70, 0, 1, 7, 8000
 ALARM = 1e-4

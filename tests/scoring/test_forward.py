@@ -13,7 +13,7 @@ from activeselect.config import PromptConfig
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, encode
 from activeselect.scoring.forward import embed_questions, target_statistics, without_question
-from activeselect.scoring.tokens import pad_token_of
+from activeselect.scoring.generate import pad_token_of
 
 ALL = frozenset({"nll", "el2n", "grand", "entropy", "hes"})
 

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from activeselect.errors import ModelError
-from activeselect.scoring.generate import generate, longest_completions
-from activeselect.scoring.nucleus import draw
-from activeselect.scoring.streams import stream_keys
+from activeselect.scoring.generate import draw, generate, longest_completions, stream_keys
 
 VOCABULARY, CONTEXT, PAD, END = 29, 40, 0, 1
 ENDS = [END, 7, 11, 13, 20]

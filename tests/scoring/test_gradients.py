@@ -14,8 +14,8 @@ from activeselect.config import PromptConfig
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, collate, encode
 from activeselect.errors import ModelError
-from activeselect.scoring import gradients
-from activeselect.scoring.gradients import project_gradients
+from activeselect.scoring import forward as gradients
+from activeselect.scoring.forward import project_gradients
 
 ALL = 10**9
 

@@ -20,8 +20,7 @@ from activeselect.scoring import scorer as scorer_module
 from activeselect.scoring.forward import token_log_probs
 from activeselect.scoring.generate import generate
 from activeselect.scoring.guards import count_answers, sampling_quality, sampling_reliability
-from activeselect.scoring.scorer import LiveScorer
-from activeselect.scoring.scores import Scores, joined
+from activeselect.scoring.scorer import LiveScorer, Scores, joined
 
 CONFIG = ScoringConfig(samples=3, max_new_tokens=12, batch_tokens=400)
 
@@ -160,7 +159,7 @@ def test_tallies_of_parts_add_up_and_survive_the_disk(
 
 
 def test_watched_log_probs_are_the_models(model: Any, tokenizer: Any, items: list[Encoded]) -> None:
-    from activeselect.scoring.streams import stream_keys
+    from activeselect.scoring.generate import stream_keys
 
     said: dict[int, list[float]] = {0: [], 3: [9.0], 5: []}
     rows = generate(

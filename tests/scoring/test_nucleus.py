@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activeselect.scoring.nucleus import LOOKED_AT, draw
+from activeselect.scoring.generate import LOOKED_AT, draw
 
 
 def by_sorting(

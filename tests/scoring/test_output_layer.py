@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeselect.data.prompts import Encoded
+from activeselect.scoring.families import probe_output_layer, replaced
 from activeselect.scoring.forward import target_statistics
-from activeselect.scoring.output_layer import probe_output_layer, replaced
 
 WORDS = 50
 LLAMA = {

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activeselect.scoring.passes import Parts, deal, score_in_chunks, weights_hash
-from activeselect.scoring.scores import Scores
+from activeselect.scoring.distributed import Parts, deal, score_in_chunks, weights_hash
+from activeselect.scoring.scorer import Scores
 
 
 def measured(index: np.ndarray) -> Scores:

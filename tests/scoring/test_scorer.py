@@ -16,9 +16,9 @@ from activeselect.data.answers import AnswerChecker, get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, encode
 from activeselect.errors import StrategyError
+from activeselect.scoring.generate import before_stop, end_tokens_of, pad_token_of
 from activeselect.scoring.scorer import LiveScorer, evaluating
 from activeselect.scoring.signals import measurements
-from activeselect.scoring.tokens import before_stop, end_tokens_of, pad_token_of
 
 CONFIG = ScoringConfig(samples=3, max_new_tokens=8, batch_tokens=300, keep_completions=2)
 BOTH = frozenset({"samples", "nll"})

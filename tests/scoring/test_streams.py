@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from activeselect.scoring.streams import stream_keys, uniforms
+from activeselect.scoring.generate import stream_keys, uniforms
 
 STREAMS, SAMPLES, STEPS = 100, 4, 400
 

@@ -11,8 +11,8 @@ from activeselect.config import ScoringConfig
 from activeselect.config import scoring as settings
 from activeselect.errors import ConfigError
 from activeselect.scoring.budget import POLICIES, Adaptive
-from activeselect.scoring.scores import Scores, joined
-from activeselect.scoring.streams import stream_keys
+from activeselect.scoring.generate import stream_keys
+from activeselect.scoring.scorer import Scores, joined
 from activeselect.scoring.trajectory import Counts
 from activeselect.scoring.turns import policy_of, sample_in_turns, within_subset
 

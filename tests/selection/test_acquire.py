@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from activeselect.data.pool import Pool, Problem
 from activeselect.errors import ConfigError
-from activeselect.selection import acquire
-from activeselect.selection.acquire import (
+from activeselect.selection import neighbours as acquire
+from activeselect.selection.neighbours import (
     EmbeddingNeighbourhood,
     GroupNeighbourhood,
     TextNeighbourhood,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeselect.errors import StrategyError
-from activeselect.selection.parts import apportion
+from activeselect.selection.compose import apportion
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 from activeselect.testing import World, acquiring, ask, reweighting

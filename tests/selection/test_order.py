@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from activeselect.errors import StrategyError
-from activeselect.selection import bijection, order
+from activeselect.selection import order
+from activeselect.selection import order as bijection
 from activeselect.selection.order import draw_samples, pass_order, rank_order
 from activeselect.selection.strategy import Selection
 

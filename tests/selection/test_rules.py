@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeselect.errors import StrategyError
-from activeselect.selection.acquire import GroupNeighbourhood
+from activeselect.selection.neighbours import GroupNeighbourhood
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Selection, SelectionContext, ranks
 

@@ -14,7 +14,7 @@ from scipy import stats
 
 from activeselect.errors import StrategyError
 from activeselect.selection import draw
-from activeselect.selection.acquire import GroupNeighbourhood
+from activeselect.selection.neighbours import GroupNeighbourhood
 from activeselect.selection.strategy import (
     Selection,
     SelectionContext,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from activeselect.errors import StrategyError
-from activeselect.selection.acquire import GroupNeighbourhood
+from activeselect.selection.neighbours import GroupNeighbourhood
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import SelectionContext, unit
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from activeselect.study.curve_set import CurveSet
 from activeselect.study.efficiency import analyse
+from activeselect.study.resampling import CurveSet
 
 BUDGETS = [150, 300, 600, 1200]
 TRUTH = {

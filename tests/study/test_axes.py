@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from activeselect.config import AXES
 from activeselect.study import verdicts
-from activeselect.study.bill import axes_of, bills
-from activeselect.study.curve_set import CurveSet
+from activeselect.study.collect import axes_of, bills
 from activeselect.study.curves import log_ratio, mean_gain, overall_log_ratio
 from activeselect.study.efficiency import analyse
+from activeselect.study.resampling import CurveSet
 
 BUDGETS = np.array([150.0, 300.0, 600.0, 1200.0])
 COST = {

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from activeselect.cli import run
-from activeselect.data.skills.tuned import tuning_file
-from activeselect.study import benchmark
+from activeselect.data.skills.presets import tuning_file
 from activeselect.study.plan import Cell
+from research import benchmark_tuning as benchmark
 
 
 def test_a_model_of_ones_own_gets_its_own_recipe(

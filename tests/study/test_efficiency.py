@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activeselect.study.curve_set import CurveSet
 from activeselect.study.curves import (
     budget_to_reach,
     interpolate,
@@ -23,7 +22,7 @@ from activeselect.study.curves import (
     overall_log_ratio,
 )
 from activeselect.study.efficiency import analyse
-from activeselect.study.resampling import interval, resample
+from activeselect.study.resampling import CurveSet, interval, resample
 from activeselect.study.verdicts import range_text, ratio_with_interval
 
 BUDGETS = np.array([150.0, 300.0, 600.0, 1200.0])

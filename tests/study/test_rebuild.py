@@ -13,10 +13,9 @@ import pytest
 
 from activeselect.config import DataConfig, StudyConfig, to_plain
 from activeselect.errors import StoreError, StudyError
-from activeselect.study.answers import Answers, read_answers, write_answers
+from activeselect.study.collect import Answers, read_answers, write_answers
 from activeselect.study.compare import compare
-from activeselect.study.merge import merge
-from activeselect.study.rebuild import conclude, rebuild
+from activeselect.study.merge import conclude, merge, rebuild
 
 Measured = tuple[Path, dict[str, Any], Answers]
 BUDGETS = (150, 300, 600)

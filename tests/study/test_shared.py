@@ -31,7 +31,7 @@ from activeselect.config import (
     to_plain,
 )
 from activeselect.errors import StoreError
-from activeselect.scoring.passes import Parts
+from activeselect.scoring.distributed import Parts
 from activeselect.study.study import Study
 from activeselect.training.module import ReasoningModule
 from activeselect.training.shared import CommonStage

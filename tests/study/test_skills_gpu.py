@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from activeselect.training.pretrain import BaseSize, build_base
+from research.base_model import BaseSize, build_base
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

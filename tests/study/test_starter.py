@@ -11,8 +11,7 @@ import pytest
 from activeselect.cli import run
 from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
 from activeselect.errors import ConfigError
-from activeselect.study.estimate import estimate_runs, memory_of, work_of
-from activeselect.study.shape import Rates, Shape, shape_of
+from activeselect.study.estimate import Rates, Shape, estimate_runs, memory_of, shape_of, work_of
 from activeselect.study.starter import write_starter
 from activeselect.training.run import ActiveRun
 

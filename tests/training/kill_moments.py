@@ -26,12 +26,12 @@ import lightning
 import torch
 
 from activeselect.cli import run as command
-from activeselect.scoring.passes import Parts
+from activeselect.scoring.distributed import Parts
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
-from activeselect.training.choosing import Chooser
 from activeselect.training.folder import RunFolder
 from activeselect.training.module import ReasoningModule
+from activeselect.training.select import Chooser
 
 PHASES: dict[str, tuple[Any, str]] = {
     "training": (ReasoningModule, "training_step"),

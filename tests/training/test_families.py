@@ -24,11 +24,11 @@ from activeselect.config import (
     ScoringConfig,
 )
 from activeselect.data.answers import get_checker
+from activeselect.data.load import load_pool
 from activeselect.data.prompts import Encoded, encode
-from activeselect.data.sources import load_pool
 from activeselect.errors import ModelError
+from activeselect.scoring.generate import pad_token_of
 from activeselect.scoring.scorer import LiveScorer
-from activeselect.scoring.tokens import pad_token_of
 from activeselect.training.module import load_model, save_model
 from activeselect.training.run import ActiveRun
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeselect.data.prompts import IGNORED
-from activeselect.training.loss import highest_entropy, linear_loss, target_loss
 from activeselect.training.module import load_model
+from activeselect.training.step import highest_entropy, linear_loss, target_loss
 
 
 def batch(rows: int, seed: int, length: int = 9, words: int = 7) -> tuple[torch.Tensor, ...]:

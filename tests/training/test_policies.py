@@ -20,8 +20,8 @@ from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
 from activeselect.scoring.text_features import text_features
 from activeselect.scoring.trajectory import Counts
+from activeselect.training.callback import ActiveSelection
 from activeselect.training.history import History
-from activeselect.training.rounds import ActiveSelection
 from activeselect.training.run import ActiveRun
 
 TAU = 0.3  # half of the examples of the little run below are under it

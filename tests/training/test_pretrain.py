@@ -12,17 +12,18 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from activeselect.data.pool import Problem
-from activeselect.data.skills import base_path, build_preset, vocabulary
-from activeselect.data.skills.mixture import draw_text
+from activeselect.data.skills import base_path, build_preset
+from activeselect.data.skills import stories as vocabulary
 from activeselect.errors import ModelError, StoreError
-from activeselect.training.pretrain import (
+from research.base_mixture import draw_text
+from research.base_model import (
     SIZES,
     build_base,
     build_model,
     build_tokenizer,
     get_size,
 )
-from activeselect.training.pretrain_texts import batches, texts
+from research.base_texts import batches, texts
 
 
 @pytest.fixture(autouse=True)

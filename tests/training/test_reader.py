@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from activeselect.config import RecipeConfig
 from activeselect.data.prompts import Encoded, collate, parts_by_length
 from activeselect.training.adapt import adapt
-from activeselect.training.packing import packed_attention, packed_inputs
-from activeselect.training.reader import Reader
+from activeselect.training.step import Reader, packed_attention, packed_inputs
 
 WORDS = 50
 LLAMA = {
@@ -256,7 +255,7 @@ def test_a_model_that_reads_masks_in_its_own_way_is_not_packed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One that ignores the mask lets examples see each other: the trial has to notice."""
-    from activeselect.training import packing
+    from activeselect.training import step as packing
 
     def leaks(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
         return packing.sdpa_attention_forward(module, query, key, value, None, **options)

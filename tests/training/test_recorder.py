@@ -17,7 +17,7 @@ from activeselect.data.prompts import encode
 from activeselect.errors import StrategyError
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.signals import SIGNALS, VECTORS
-from activeselect.selection.acquire import GroupNeighbourhood
+from activeselect.selection.neighbours import GroupNeighbourhood
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 from activeselect.training.module import load_model
 from activeselect.training.run import ActiveRun

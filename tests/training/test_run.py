@@ -33,7 +33,7 @@ from activeselect.config import (
 from activeselect.errors import ConfigError, StoreError
 from activeselect.forecast.live import forecaster_for
 from activeselect.scoring.functional import pre_memorization_accuracy
-from activeselect.training.fingerprint import model_fingerprint
+from activeselect.training.folder import model_fingerprint
 from activeselect.training.module import load_model, save_model
 from activeselect.training.run import ActiveRun
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from activeselect.data.skills.catalogue import SKILLS
 from activeselect.data.skills.presets import (
     PRESETS,
     Preset,
@@ -21,10 +20,10 @@ from activeselect.data.skills.presets import (
     build_preset,
     get_preset,
     like,
+    tuning,
 )
-from activeselect.data.skills.split import TUNING_SEED
-from activeselect.data.skills.tuned import tuning
-from activeselect.data.skills.vocabulary import vocabulary
+from activeselect.data.skills.skill import TUNING_SEED
+from activeselect.data.skills.stories import SKILLS, vocabulary
 
 __all__ = [
     "PRESETS",

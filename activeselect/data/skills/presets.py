@@ -6,15 +6,17 @@ and test; the data has these shares up to rounding, so that they add no variance
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from activeselect.data.pool import Pool, Problem
-from activeselect.data.skills.catalogue import MASTERED, NOISE, SKILLS, UNSEEN
-from activeselect.data.skills.skill import Skill
-from activeselect.data.skills.split import in_pool, in_test
+from activeselect.data.skills.skill import Skill, in_pool, in_test
+from activeselect.data.skills.stories import MASTERED, NOISE, SKILLS, UNSEEN
 from activeselect.errors import DataError, did_you_mean
 
 CHECKER = "marker:answer :"
@@ -199,3 +201,34 @@ def _counts(mass: Mapping[str, float], size: int) -> dict[str, int]:
     for name in by_rest[: size - sum(counts.values())]:
         counts[name] += 1
     return counts
+
+
+# --- What was measured beforehand for a preset: the baseline's best recipe, and learning curves
+#
+# ``tuned/mixed.json`` holds ``recipe`` (``chosen`` and the whole grid) and ``oracle`` (accuracy per
+# skill and number of examples), each with the seeds and the command that measured it.
+
+
+def tuning_file(preset: str) -> Path:
+    """Where the measurements of a preset are kept."""
+    return Path(__file__).parent / "tuned" / f"{get_preset(preset).name}.json"
+
+
+def tuning(preset: str) -> dict[str, Any]:
+    """The measurements of a preset.
+
+    Raises:
+        DataError: if the preset is unknown, or nothing was measured for it.
+
+    Example:
+        >>> sorted(tuning("mixed")["recipe"]["chosen"])
+        ['batch_size', 'epochs', 'learning_rate']
+    """
+    file = tuning_file(preset)
+    if not file.is_file():
+        raise DataError(
+            f"The preset '{preset}' has no tuned recipe ({file}); "
+            f"make it with `python -m research.benchmark_tuning recipe --preset {preset}`."
+        )
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found

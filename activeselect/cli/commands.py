@@ -1,0 +1,282 @@
+"""What each command does; the signatures are the command line (see :mod:`activeselect.cli`).
+
+The fields of a ``config`` parameter are settings of the command themselves.
+
+Heavy imports happen inside the functions, so that light commands start at once.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from activeselect.cli import forecast as forecast_commands
+from activeselect.config import RunConfig, ScoreConfig, StudyConfig
+
+
+def train(
+    out: Path, config: RunConfig, loggers: tuple[str, ...] = ("csv",), dry_run: bool = False
+) -> None:
+    """Fine-tune one model in rounds with live scoring and selection.
+
+    Args:
+        out: run folder; the same command continues what is in it.
+        config: all settings.
+        loggers: where metrics go: csv (always), tensorboard, wandb, mlflow.
+        dry_run: print the plan with estimated tokens, time and memory, and stop.
+    """
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from activeselect.forecast.live import forecaster_for
+    from activeselect.training.run import ActiveRun
+
+    # of several processes the first one speaks
+    console = Console(quiet=getattr(rank_zero_only, "rank", 0) > 0)
+    if dry_run:
+        _print_plan([("run", config)], 1, console)
+        return
+    run = ActiveRun(config)
+    run.forecaster = forecaster_for(
+        config.forecast, run.data.pool.checker, samples=config.scoring.samples_behind
+    )
+    for report in run.data.reports.values():
+        console.print(report.summary(), highlight=False, markup=False)
+    result = run.run(out, progress_bar=console.is_terminal, loggers=loggers)
+    console.print(_curve_table(result.curve))
+    if sampled := result.cost["completions"]:
+        saved = result.cost["completions_saved"]
+        spared = f"; scoring.policy={config.scoring.policy} saved {saved:,}" if saved else ""
+        console.print(f"Sampled completions: {sampled:,}{spared}", highlight=False)
+    if result.curve[-1]["forecast"]:
+        console.print(f"Forecast by: {result.curve[-1]['forecast']['source']}", highlight=False)
+    console.print(f"Run folder: {out}", highlight=False, markup=False)
+
+
+def score(out: Path, config: ScoreConfig) -> None:
+    """Score a dataset with a model, or with each checkpoint of a run, without training.
+
+    Args:
+        out: folder of the scores; the same command continues what is in it.
+        config: all settings.
+    """
+    from activeselect.forecast.live import forecaster_for
+    from activeselect.training.offline import OfflineScoring
+
+    console = Console()
+    scoring = OfflineScoring(config)
+    scoring.forecaster = forecaster_for(
+        config.forecast, scoring.pool.checker, samples=config.scoring.samples_behind
+    )
+    for report in scoring.reports.values():
+        console.print(report.summary(), highlight=False, markup=False)
+    with console.status("scoring") as status:
+        entries = scoring.run(
+            out,
+            progress=lambda done, total, name: status.update(
+                f"checkpoint {done + 1} of {total}: {name}"
+            ),
+        )
+    if "examples" not in entries[-1]:
+        console.print(f"Shard {config.shard} is done; the other shards are not, so far.")
+        return
+    console.print(_scores_table(entries))
+    console.print(f"One row per example: {out / 'examples.parquet'}", highlight=False, markup=False)
+
+
+def compare(
+    out: Path, config: StudyConfig, loggers: tuple[str, ...] = ("csv",), dry_run: bool = False
+) -> None:
+    """Compare strategies over seeds and budgets, with intervals and a report.
+
+    Args:
+        out: folder of the study; the same command continues what is in it.
+        config: all settings.
+        loggers: where each run's metrics go: csv (always), tensorboard, wandb, mlflow.
+        dry_run: print the plan with estimated tokens, time and memory, and stop.
+    """
+    from activeselect.study.report import results_table
+    from activeselect.study.study import Study
+
+    console = Console()
+    study = Study(config)
+    if dry_run:
+        left = [cell for cell in study.cells if not (out / cell.folder / "result.json").exists()]
+        named = [(f"{cell.dataset} · {cell.strategy}", cell.config) for cell in left]
+        done = len(study.cells) - len(left)
+        console.print(f"{len(study.cells)} runs; {done} are finished in {out}.", markup=False)
+        _print_plan(named, config.workers, console)
+        return
+    results = study.run(out, console=console, loggers=loggers)
+    console.print(results_table(results))
+    for sentence in results["verdicts"]:
+        console.print(sentence, highlight=False, markup=False)
+    console.print(f"Report: {out / 'report.html'}", highlight=False, markup=False)
+
+
+def init(
+    source: str, model: str, out: Path = Path("activeselect.yaml"), kind: str = "train"
+) -> None:
+    """Write a commented first config for your data and model.
+
+    Args:
+        source: a file, folder or hub id, as data.source.
+        model: a folder or hub id.
+        out: file to write.
+        kind: train, or compare for a study of several strategies.
+    """
+    from activeselect.study.starter import write_starter
+
+    console = Console()
+    for sentence in write_starter(source, model, out, kind):
+        console.print(f"- {sentence}", highlight=False, markup=False)
+    console.print(f"Written to {out}. Read it, then:", highlight=False, markup=False)
+    run = f"activeselect {kind} --config {out} --out runs/{out.stem}"
+    console.print(f"  {run} --dry-run", highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_plan(runs: list[tuple[str, RunConfig]], workers: int, console: Console) -> None:
+    from activeselect.study.estimate import estimate_runs, plan_table
+
+    if not runs:
+        console.print("Nothing is left to run.")
+        return
+    found = estimate_runs(runs, workers=workers)
+    console.print(plan_table(found))
+    for line in found.remarks:
+        console.print(line, highlight=False, markup=False)
+
+
+def report(studies: list[Path], out: Path | None = None, axis: str | None = None) -> None:
+    """Rebuild a study's figures and report, or merge several studies into one.
+
+    Args:
+        studies: folders of studies.
+        out: folder of the result; needed for several studies, default: the study's own.
+        axis: what budgets are counted in; default: as the study was configured.
+    """
+    from activeselect.config import AXES
+    from activeselect.errors import ConfigError
+    from activeselect.study.merge import rebuild
+
+    if axis is not None and axis not in AXES:
+        raise ConfigError(f"axis: expected one of {', '.join(AXES)}; received '{axis}'.")
+    page = rebuild(studies, out, axis)
+    Console().print(str(page), highlight=False, markup=False, soft_wrap=True)
+
+
+def list_strategies(json: bool = False) -> None:
+    """List the strategies that a config may name.
+
+    Args:
+        json: print JSON instead of a table.
+    """
+    from dataclasses import asdict
+
+    from activeselect.selection.registry import describe, strategies
+
+    entries = [describe(cls) for cls in strategies().values()]
+    if json:
+        print(json_module.dumps([asdict(entry) for entry in entries], indent=1))
+        return
+    table = Table("strategy", "what it does", "signals it requires", "cost")
+    for entry in entries:
+        signals = ("none",) if entry.requires == () else entry.requires or ("those of its parts",)
+        cost = "" if entry.cost is None else str(entry.cost)
+        table.add_row(entry.name, entry.summary, ", ".join(signals), cost)
+    console = Console()
+    console.print(table)
+    console.print(
+        "Cost: passes of the model per scored example and round, with 5 sampled completions; "
+        "a training step counts 3.\n`activeselect strategies show NAME` prints a card.",
+        highlight=False,
+    )
+
+
+def show_strategy(name: str) -> None:
+    """Print the card of one strategy.
+
+    Args:
+        name: of the strategy.
+    """
+    import inspect
+
+    from activeselect.errors import StrategyError, did_you_mean
+    from activeselect.selection.registry import describe, parameters, strategies
+
+    known = strategies()
+    if name not in known:
+        raise StrategyError(f"There is no strategy '{name}'. {did_you_mean(name, known)}")
+    entry = describe(known[name])
+    print(inspect.getdoc(known[name]))
+    print()
+    config = {key: "..." if v is ... else v for key, v in parameters(known[name]).items()}
+    values = (f", {key}: {'null' if v is None else v}" for key, v in config.items())
+    print(f"In a config: {{name: {name}{''.join(values)}}}")
+    if entry.requires is not None:
+        print(f"Signals: {', '.join(entry.requires) or 'none'}")
+
+
+def show_prompt(
+    config: RunConfig, index: int = 0, split: Literal["train", "test"] = "train", json: bool = False
+) -> None:
+    """Print the exact prompt and target of a problem, token by token, and what is learned.
+
+    Args:
+        config: as for `train`; only the tokenizer of the model is loaded.
+        index: of the problem.
+        split: train or test.
+        json: print JSON instead of text.
+    """
+    from activeselect.data.prompts import preview, shown
+    from activeselect.training.module import load_tokenizer
+
+    found = preview(config, load_tokenizer(config.model), index=index, split=split)
+    print(json_module.dumps(found, indent=1, ensure_ascii=False) if json else shown(found))
+
+
+def _curve_table(curve: list[dict[str, Any]]) -> Table:
+    table = Table("train examples", "samples seen", "test accuracy", "premem", "forecast (90%)")
+    for entry in curve:
+        accuracy, premem, now = entry["test_accuracy"], entry["premem"], entry["forecast"]
+        table.add_row(
+            str(entry["unique_examples"]),
+            str(entry["samples_seen"]),
+            "no test set" if accuracy is None else f"{accuracy:.3f}",
+            "not measured" if premem is None else f"{premem:.3f}",
+            f"{now['value']:.3f} ({now['low']:.3f}-{now['high']:.3f})" if now else "none",
+        )
+    return table
+
+
+#: Parameters that are given without their name on the command line.
+POSITIONAL = ("name", "source", "studies")
+
+
+def _scores_table(entries: list[dict[str, Any]]) -> Table:
+    names = [key for key in entries[0] if key not in ("checkpoint", "examples")]
+    table = Table("checkpoint", *names)
+    for entry in entries:
+        cells = ("" if entry[n] is None else f"{entry[n]:.4g}" for n in names)
+        table.add_row(Path(entry["checkpoint"]).name, *cells)
+    return table
+
+
+COMMANDS: dict[str, Any] = {
+    "init": init,
+    "train": train,
+    "score": score,
+    "compare": compare,
+    "report": report,
+    "prompt": {"show": show_prompt},
+    "strategies": {"list": list_strategies, "show": show_strategy},
+    "forecast": {
+        "import": forecast_commands.import_traces,
+        "evaluate": forecast_commands.evaluate,
+        "fit": forecast_commands.fit,
+        "predict": forecast_commands.predict,
+    },
+}
