@@ -37,7 +37,7 @@ _HOME = {
     "ActiveRun": "training.run",
     "ActiveSampler": "selection.sampler",
     "ActiveSelectError": "errors",
-    "ActiveSelection": "training.rounds",
+    "ActiveSelection": "training.callback",
     "DataConfig": "config",
     "LiveScorer": "scoring.scorer",
     "Pool": "data.pool",
@@ -58,7 +58,7 @@ _HOME = {
     "TestAccuracyRegressor": "forecast.regressor",
     "load_data": "data.load",
     "load_model": "training.module",
-    "load_pool": "data.sources",
+    "load_pool": "data.load",
     "pre_memorization_accuracy": "scoring.functional",
 }
 

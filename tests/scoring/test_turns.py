@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activeselect.config import ScoringConfig
-from activeselect.config import scoring as settings
+from activeselect.config import rounds as settings
 from activeselect.errors import ConfigError
 from activeselect.scoring.budget import POLICIES, Adaptive
 from activeselect.scoring.generate import stream_keys
