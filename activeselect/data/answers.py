@@ -23,17 +23,51 @@ from typing import ClassVar
 
 from activeselect.errors import ActiveSelectError, ConfigError, did_you_mean
 
-# --- Numbers as people write them in answers: ``1,200``, ``-3.50``, ``.5``, ``3/4``, ``$7.``
-
+# --- Numbers as people write them in answers, read exactly or not at all
+#
+# A stretch of digits and of the signs between them is one number or none: where its form is not
+# one that is read, it is refused, and never replaced by a part of it (`1.200,50` is not `50`).
+# docs/data.md has the table of forms.
 
 _LONGEST = 128  # characters; longer digit strings are compared as text
-_UNSIGNED = r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)"
-_DIVISOR = r"0*[1-9][0-9]*(?![0-9.,]*[0-9])"
+_MINUS = "\u2212\u2013\ufe63\uff0d-"  # minus, en dash, small and full-width hyphen, hyphen
+_HARD_SPACE = "\u00a0\u2009\u202f"  # no-break, thin, narrow no-break: inside one number only
+_SIMPLE = str.maketrans(dict.fromkeys(_MINUS, "-") | dict.fromkeys("$ " + _HARD_SPACE, ""))
+
+
+def _grouped(separator: str) -> str:
+    return rf"[0-9]{{1,3}}(?:{separator}[0-9]{{3}})+(?![0-9])"
+
+
+def _unsigned(spaces: str) -> str:
+    """Digits in one notation: with commas, with one kind of space, or without either."""
+    groups = "|".join(_grouped(separator) for separator in (",", *spaces))
+    return rf"(?:(?:{groups}|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+{_MINUS}]?[0-9]{{1,3}})?"
+
+
+_DIVISOR = r"0*[1-9][0-9]*"
 _WHOLE = re.compile(
-    rf"(-|\+)?\s*\$?\s*({_UNSIGNED}(?:[eE][+-]?[0-9]{{1,3}})?)(?:/({_DIVISOR}))?\.?"
+    rf"(?:\$\s*)?([+{_MINUS}])?\s*(?:\$\s*)?({_unsigned(_HARD_SPACE + ' ')})(?:/({_DIVISOR}))?\.?"
 )
 # A minus after a letter, digit or bracket is a subtraction, not a sign.
-_INSIDE = re.compile(rf"(?:(?<![\w.)\]])-\$?)?{_UNSIGNED}(?:/{_DIVISOR})?")
+_SIGN = rf"(?:(?<![\w.)\]])[{_MINUS}]\$?)?"
+_READ = re.compile(rf"{_SIGN}{_unsigned(_HARD_SPACE)}(?:/{_DIVISOR})?")
+# What joins digits to one stretch: all that some notation puts inside a number, a time, a date or
+# a power. `12 000` and `1 1/2` may be one number or two, so their space joins as well.
+_JOIN = (
+    rf"(?:[.,'\u2019_:/^\u00b7\u066b\u066c\u2044\u2215{_HARD_SPACE}]+|\*\*|\^?\{{,?\}}?|\}}\{{"
+    rf"|[eE][+{_MINUS}]?|(?<![0-9]{{4}})\ (?=[0-9]{{3}}(?![0-9]))|\ (?=[0-9]+/[0-9]))"
+)
+# `\d` and the second class hold digits that are not read, too: Arabic, full-width, `½`, `²`.
+_DIGIT = r"(?:\d|[\u00bc-\u00be\u2150-\u215e\u00b2\u00b3\u00b9\u2070-\u209f])"
+_STRETCH = re.compile(
+    rf"{_SIGN}(?:(?<!\.)\.+)?{_DIGIT}(?:{_DIGIT}|{_JOIN}(?={_DIGIT}))*"
+    r"|\u221e|\b(?:[Ii]nf|[Ii]nfinity|INF|NaN|nan)\b"
+)
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
+# Letters before a digit make it a name (`m2`, `x3`); roots and powers another value.
+_NO_NUMBER_BEFORE = re.compile(r"(?:[^\W\d_]\.?|[_^\u221a\u00b1]|[_^}]\{|\{,\}|sqrt[({])\Z")
+_NO_NUMBER_AFTER = re.compile(r"\s?[\u221a\u03c0]|\s?\\(?:sqrt|pi)|\^|\*\*\(|/0")
 
 
 @lru_cache(maxsize=65536)
@@ -42,22 +76,22 @@ def _parse_cached(text: str) -> Decimal | Fraction | None:
     if match is None:
         return None
     sign, digits, divisor = match.groups()
-    value = Decimal(digits.replace(",", ""))
-    value = value.copy_negate() if sign == "-" else value
+    value = Decimal(digits.translate(_SIMPLE).replace(",", ""))
+    value = value.copy_negate() if sign and sign in _MINUS else value
     return Fraction(value) / int(divisor) if divisor else value
 
 
 def parse_number(text: str) -> Decimal | Fraction | None:
     """The exact value of a text that is one number and nothing else, or None.
 
-    Commas count only where they separate thousands, so ``1,2`` is not a number.
+    Commas and spaces count only where they separate thousands, so ``1,2`` is not a number.
 
     Example:
-        >>> parse_number("$1,200.00") == parse_number("1200.")
+        >>> parse_number("$1,200.00") == parse_number("1200.") == parse_number("1.2e3")
         True
         >>> parse_number("3/4") == Decimal("0.75")
         True
-        >>> parse_number("7 apples") is None
+        >>> parse_number("7 apples") is None and parse_number("1.200,50") is None
         True
     """
     return _parse_cached(text) if len(text) <= _LONGEST else None
@@ -66,14 +100,27 @@ def parse_number(text: str) -> Decimal | Fraction | None:
 def last_number(text: str) -> str | None:
     """The last number in a text as it is written there, without a dollar sign, or None.
 
+    None too where the last digits have a form that is not read (``1.200,50``, ``12:30``, ``10^5``):
+    an earlier number or a part of the last one would be another number. A minus sign becomes ``-``,
+    and a space that separates thousands is left out.
+
     Example:
         >>> last_number("5-3 leaves 2 of 1,200, so -$1,198.")
         '-1,198'
+        >>> last_number("5 bottles, 1.200,50 in all") is None
+        True
     """
     found = None
-    for match in _INSIDE.finditer(text):
+    for match in _STRETCH.finditer(text):
         found = match
-    return None if found is None else found.group().replace("$", "")
+    if found is None or _READ.fullmatch(found.group()) is None:
+        return None
+    start, end = found.span()
+    if _NO_NUMBER_BEFORE.search(text[max(0, start - 5) : start]):
+        return None
+    if _NO_NUMBER_AFTER.match(text[end : end + 6]) or _DATE.search(text[max(0, end - 10) : end]):
+        return None
+    return found.group().translate(_SIMPLE)
 
 
 CHECKER_NAMES = ("gsm8k", "math", "number", "marker:TEXT")
@@ -169,8 +216,9 @@ class Gsm8kChecker(AnswerChecker):
     """Answers as GSM8K states them: ``#### 1,200``, else ``The answer is: $1200.``
 
     The value is the rest of the line, without commas, dollar signs, a final dot and ``\\boxed{}``;
-    a unit after it makes the answer wrong, as in the paper's evaluation. The first ``####`` counts,
-    so that a completion that runs on into another question is judged by its own answer.
+    a unit after it makes the answer wrong, as in the paper's evaluation. A comma between digits
+    that does not separate thousands stays, so that ``1,2`` is not read as 12. The first ``####``
+    counts, so that a completion that runs on into another question is judged by its own answer.
 
     Where both forms occur, ``####`` counts. The paper's evaluation prefers "The answer is", which
     grades an exact copy of two reference traces of the train split as wrong.
@@ -197,8 +245,9 @@ class Gsm8kChecker(AnswerChecker):
 
     @staticmethod
     def _clean(value: str) -> str | None:
-        value = value.translate(_NO_COMMA_DOLLAR).strip()
-        value = _without_final_dot(value)
+        value = value.replace("$", "")
+        value = value if _ODD_COMMA.search(value) else value.replace(",", "")
+        value = _without_final_dot(value.strip())
         if value.startswith("\\boxed{") and value.endswith("}"):
             value = value[len("\\boxed{") : -1]
         return value.strip() or None
@@ -213,7 +262,8 @@ class Gsm8kChecker(AnswerChecker):
         return a is not None and b is not None and (a == b or _same_number(a, b))
 
 
-_NO_COMMA_DOLLAR = str.maketrans("", "", ",$")
+# A comma in a number that does not separate thousands: `1,2`, `1200,500`, `1.200,50`.
+_ODD_COMMA = re.compile(r"(?<=[0-9]),(?![0-9]{3}(?![0-9]))(?=[0-9])|[.0-9][0-9]{3},[0-9]")
 
 
 def _without_final_dot(text: str) -> str:

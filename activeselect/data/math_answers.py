@@ -19,6 +19,8 @@ from activeselect.errors import ActiveSelectError
 _log = logging.getLogger(__name__)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 _PHRASE = re.compile(r"(?:[Aa]nswer|ANSWER)(?: is)?[ :]+([^\n]+)")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_TOKEN = re.compile(r"[^\s$.,{}\\]+")
 _INTEGER = re.compile(r"-?[0-9]{1,40}", re.ASCII)
 
 
@@ -49,8 +51,9 @@ class MathChecker(AnswerChecker):
         self._worker = _Worker()
 
     def extract(self, text: str) -> str | None:
+        ends = _closing_braces(text)
         for match in reversed(list(_BOX.finditer(text))):
-            if content := _argument(text, match.end()):
+            if content := _argument(text, match.end(), ends):
                 return content
         return None
 
@@ -83,19 +86,30 @@ class MathChecker(AnswerChecker):
         return bool(result)
 
 
-def _argument(text: str, start: int) -> str | None:
+def _argument(text: str, start: int, ends: dict[int, int]) -> str | None:
     """The braced group that begins at ``start``, or the single token of ``\\boxed 7``."""
     if start >= len(text):
         return None
     if text[start] != "{":
-        token = re.compile(r"[^\s$.,{}\\]+").match(text, start)
+        token = _TOKEN.match(text, start)
         return token.group() if token else None
-    depth = 0
-    for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
-        if depth == 0:
-            return text[start + 1 : brace.start()].strip() or None
-    return None
+    end = ends.get(start)
+    return None if end is None else text[start + 1 : end].strip() or None
+
+
+def _closing_braces(text: str) -> dict[int, int]:
+    """Where each braced group ends, by where it begins; groups never closed are left out.
+
+    One walk for all groups: a walk for each box takes quadratic time where boxes are nested.
+    """
+    ends: dict[int, int] = {}
+    opened: list[int] = []
+    for brace in _BRACE.finditer(text):
+        if brace.group() == "{":
+            opened.append(brace.start())
+        elif brace.group() == "}" and opened:
+            ends[opened.pop()] = brace.start()
+    return ends
 
 
 class _Worker:

@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -112,7 +113,7 @@ def open_file(path: Path) -> RowSource:
 def parse_json_object(raw: bytes, line: int) -> Row | BadRow:
     """One JSON object from bytes, or what is wrong with it."""
     try:
-        values = json.loads(raw.decode("utf-8"))
+        values = json.loads(raw.decode("utf-8"), parse_float=_float_or_text)
     except UnicodeDecodeError as error:
         return BadRow(line, "invalid UTF-8", f"byte {error.start + 1} of the line")
     except json.JSONDecodeError as error:
@@ -122,6 +123,14 @@ def parse_json_object(raw: bytes, line: int) -> Row | BadRow:
     if not isinstance(values, dict):
         return BadRow(line, "wrong type", f"expected a JSON object, got {type(values).__name__}")
     return Row(line, values)
+
+
+def _float_or_text(literal: str) -> float | str:
+    """A JSON number with a point or exponent; its text where a float would be another number."""
+    value = float(literal)
+    if Decimal(literal) == Decimal(repr(value)):
+        return value
+    return literal
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -146,7 +155,7 @@ def _open_json(path: Path) -> RowSource:
     if start.startswith(b"{"):
         return _open_jsonl(path)
     try:
-        records = json.loads(path.read_bytes().removeprefix(_BOM))
+        records = json.loads(path.read_bytes().removeprefix(_BOM), parse_float=_float_or_text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}. Save it as JSON Lines.") from error
     if not isinstance(records, list):

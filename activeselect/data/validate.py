@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -149,6 +150,9 @@ def check_lengths(
     return pool.subset(keep), replace(report, dropped=dropped, kept_lines=report.kept_lines[keep])
 
 
+_LONGEST_PLAIN = 40  # characters; beyond it a number keeps its exponent
+
+
 class _Defect(Exception):
     """Carries what is wrong with a row out of the functions that look at its values."""
 
@@ -222,10 +226,18 @@ class ProblemBuilder:
         if stated is None:
             if not self.append_answer:
                 raise self._no_answer(trace)
-            return answer, f"{trace.rstrip()}\n{self.checker.render(answer)}"
+            return answer, self._append(trace, answer)
         if not self.checker.equal(stated, answer):
             raise _Defect("contradiction", f"the trace says {stated!r}, {column!r} says {answer!r}")
         return answer, trace
+
+    def _append(self, trace: str, answer: str) -> str:
+        trace = f"{trace.rstrip()}\n{self.checker.render(answer)}"
+        if not self.checker.check(trace, answer):  # else the model would learn another answer
+            raise _Defect(
+                "no answer", f"checker {self.checker.name!r} does not read {answer!r} as an answer"
+            )
+        return trace
 
     def _no_answer(self, trace: str) -> _Defect:
         end = trace.rstrip()[-40:]
@@ -289,7 +301,15 @@ def _scalar_text(value: object, role: str, column: str) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         found = type(value).__name__
         raise _Defect("wrong type", f"{role} (column {column!r}) must be text, got {found}")
-    return repr(value)
+    return _plain(value, role, column) if isinstance(value, float) else repr(value)
+
+
+def _plain(value: float, role: str, column: str) -> str:
+    """A float in digits, as a person writes it: ``10000000000000000`` for ``1e16``."""
+    if math.isinf(value):
+        raise _Defect("wrong type", f"{role} (column {column!r}) must be finite, got {value!r}")
+    digits = format(Decimal(repr(value)), "f")
+    return digits if len(digits) <= _LONGEST_PLAIN else repr(value)
 
 
 def _encodable(value: str, column: str) -> str:
