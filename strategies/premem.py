@@ -36,7 +36,6 @@ class PreMemorization(Strategy):
             )
         self.threshold = threshold
         self.floor = floor
-        self.decides_at = threshold
         self.favours = {"premem": "low"} if threshold < 1 and floor < 1 else {}
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:

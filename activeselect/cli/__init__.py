@@ -31,7 +31,6 @@ _RETIRED = {
     "benchmark base": "python -m research.base_model",
     "benchmark recipe": "python -m research.benchmark_tuning recipe",
     "benchmark oracle": "python -m research.benchmark_tuning oracle",
-    "forecast replay": "python -m research.sampling_replay",
 }
 
 

@@ -31,7 +31,6 @@ def train(
     """
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-    from activeselect.forecast.live import forecaster_for
     from activeselect.training.run import ActiveRun
 
     # of several processes the first one speaks
@@ -40,9 +39,6 @@ def train(
         _print_plan([("run", config)], 1, console)
         return
     run = ActiveRun(config)
-    run.forecaster = forecaster_for(
-        config.forecast, run.data.pool.checker, samples=config.scoring.samples_behind
-    )
     for report in run.data.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
     result = run.run(out, progress_bar=console.is_terminal, loggers=loggers)
@@ -63,14 +59,10 @@ def score(out: Path, config: ScoreConfig) -> None:
         out: folder of the scores; the same command continues what is in it.
         config: all settings.
     """
-    from activeselect.forecast.live import forecaster_for
     from activeselect.training.offline import OfflineScoring
 
     console = Console()
     scoring = OfflineScoring(config)
-    scoring.forecaster = forecaster_for(
-        config.forecast, scoring.pool.checker, samples=config.scoring.samples_behind
-    )
     for report in scoring.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
     with console.status("scoring") as status:

@@ -88,11 +88,7 @@ class RoundsConfig:
 # --- Settings of the measurements
 
 
-POLICIES = ("exact", "skip-memorized", "adaptive")
-SHARE = 0.4  # what `adaptive` needs where little is memorized (docs/sampling.md)
-
-#: As many samples as make the noise of a share nothing.
-ESTIMATED = 10_000
+POLICIES = ("exact", "skip-memorized")
 
 
 @dataclass(frozen=True)
@@ -101,13 +97,8 @@ class ScoringConfig:
 
     Args:
         samples, temperature, top_p, max_new_tokens: the sampled completions.
-        policy: which examples are sampled how often (``docs/sampling.md``): ``exact`` (all,
-            ``samples`` times), ``skip-memorized`` (not those whose trace is memorized) or
-            ``adaptive`` (those of which a further sample tells most, at most ``samples`` times).
-        share: of the completions of ``exact`` that ``adaptive`` may sample; default: 0.4.
-        subset: part of the scored examples that ``adaptive`` samples at all, spread evenly over
-            their likelihoods, the same in every round; accuracies of the others are imputed from
-            likelihood and length. For the dataset's premem and its forecast.
+        policy: which examples are sampled: ``exact`` (all, ``samples`` times) or
+            ``skip-memorized`` (not those whose trace is memorized; they keep their best accuracy).
         tau: memorization threshold in nats per token (0.100 on GSM8K, 0.183 on MATH in the paper).
         limit: score at most that many train examples, the same random ones in every round.
         candidates: before an acquisition, score that many random candidates themselves (0: they
@@ -127,8 +118,6 @@ class ScoringConfig:
     top_p: float = 0.95
     max_new_tokens: int = 512
     policy: str = "exact"
-    share: float | None = None
-    subset: float = 1.0
     tau: float = 0.1
     limit: int | None = None
     candidates: int = 0
@@ -169,41 +158,17 @@ class ScoringConfig:
             self.keep_completions,
         )
 
-    @property
-    def share_of_exact(self) -> float:
-        """Most completions that the policy may sample, as a share of those of ``exact``."""
-        return (self.share or SHARE) * self.subset if self.policy == "adaptive" else 1.0
-
-    @property
-    def samples_behind(self) -> int:
-        """Completions behind an accuracy, for taking their noise off; estimates have none."""
-        return ESTIMATED if self.policy == "adaptive" else self.samples
-
     def _check_policy(self) -> None:
+        if self.policy == "adaptive":
+            raise ConfigError(
+                "scoring.policy: 'adaptive' is gone: it saved samples, but too little time "
+                "(docs/research/log.md). Use 'exact' or 'skip-memorized'."
+            )
         if self.policy not in POLICIES:
             raise ConfigError(
                 f"scoring.policy: there is no sampling policy {self.policy!r}. "
                 f"{did_you_mean(str(self.policy), POLICIES)}"
             )
-        require(
-            self.share is None or 0 < self.share <= 1,
-            "scoring.share",
-            "a share in (0, 1] of the completions of policy=exact",
-            self.share,
-        )
-        require(
-            self.share is None or self.policy == "adaptive",
-            "scoring.share",
-            f"none with scoring.policy={self.policy} (only adaptive has a share)",
-            self.share,
-        )
-        require(0 < self.subset <= 1, "scoring.subset", "a share in (0, 1]", self.subset)
-        require(
-            self.subset == 1 or self.policy == "adaptive",
-            "scoring.subset",
-            f"1 with scoring.policy={self.policy} (only adaptive imputes the others)",
-            self.subset,
-        )
         require(
             self.policy != "skip-memorized" or self.tau > 0,
             "scoring.tau",

@@ -22,6 +22,7 @@ from activeselect.config import PromptConfig, RunConfig, Shot, prompt_of
 from activeselect.data.load import load_data
 from activeselect.data.pool import Pool, Problem
 from activeselect.errors import ConfigError, ModelError
+from activeselect.streams import Stream
 
 # --- From a problem to text: templates, worked examples, and the chat template of a tokenizer
 
@@ -56,7 +57,7 @@ def with_examples(template: PromptConfig, pool: Pool, *, seed: int) -> PromptCon
             f"prompt.shots: expected less than the {len(pool)} problems of the pool; "
             f"received {template.shots}."
         )
-    rng = np.random.default_rng([seed, 9])
+    rng = np.random.default_rng([seed, Stream.PROMPT])
     drawn = pool.problems(rng.choice(len(pool), template.shots + 1, replace=False))
     return replace(template, examples=tuple(Shot(p.question, p.trace) for p in drawn))
 

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from activeselect.arrays import FloatArray, IntArray
-from activeselect.config.rounds import ESTIMATED
 from activeselect.errors import DataError, did_you_mean
 from activeselect.scoring.store import count_right
 
@@ -253,6 +252,10 @@ def runs_of(examples: pa.Table, checkpoints: pa.Table, label: str) -> list[RunTr
     ]
 
 
+#: As many samples as make the noise of a share nothing.
+_ESTIMATED = 10_000
+
+
 @dataclass(frozen=True)
 class _Columns:
     """The example table as flat arrays: one entry per row."""
@@ -272,7 +275,7 @@ class _Columns:
             estimate = table[ESTIMATE.name].to_numpy().astype(np.float64)  # a null is NaN
             stated = ~np.isnan(estimate)
             accuracy, samples = np.where(stated, estimate, accuracy), samples.copy()
-            samples[stated] = ESTIMATED
+            samples[stated] = _ESTIMATED
         return cls(
             step=np.asarray(table["step"].to_numpy(), dtype=np.int64),
             example_id=np.asarray(table["example_id"].to_numpy(), dtype=np.int64),

@@ -128,7 +128,7 @@ def score_in_chunks(
     lengths: IntArray,
     *,
     batch_tokens: int,
-    parts: Parts,
+    chunks: Chunks,
     key: Sequence[Any],
 ) -> Scores:
     """Measure every example once, over all ranks.
@@ -138,36 +138,36 @@ def score_in_chunks(
         index: positions, distinct, int64 ``[B]``.
         lengths: what each costs, in tokens, int64 ``[B]``.
         batch_tokens: tokens per chunk; a longer example is a chunk of its own.
-        parts: keeps finished chunks until the pass is over.
+        chunks: keeps finished chunks until the pass is over.
         key: what the results depend on besides ``index``; JSON-ready.
 
     Returns:
         the same on every rank, in the order of ``index``.
     """
     started = time.perf_counter()
-    chunks = batches_by_tokens(lengths, batch_tokens) or [np.arange(0)]
+    batches = batches_by_tokens(lengths, batch_tokens) or [np.arange(0)]
     name = _hash([*key, index.tolist(), lengths.tolist(), batch_tokens])
-    done = parts.of(name)
+    done = chunks.of(name)
     before = set().union(*gathered(set(done)))
-    todo = [chunk for chunk in range(len(chunks)) if chunk not in before]
-    share = deal([int(lengths[chunks[i]].sum()) for i in todo], world_size())[rank()]
+    todo = [chunk for chunk in range(len(batches)) if chunk not in before]
+    share = deal([int(lengths[batches[i]].sum()) for i in todo], world_size())[rank()]
 
     def work() -> dict[int, Scores]:
         for chunk in (todo[i] for i in share):
-            done[chunk] = score(index[chunks[chunk]])
-            parts.keep(name, chunk, done[chunk])
+            done[chunk] = score(index[batches[chunk]])
+            chunks.keep(name, chunk, done[chunk])
         return done
 
     found: dict[int, Scores] = {}
     for some in together(work):
         found |= some
     spent = sum(found[chunk].seconds for chunk in before) / world_size()
-    scores = joined([found[chunk] for chunk in range(len(chunks))])
-    back = np.argsort(np.concatenate(chunks))
+    scores = joined([found[chunk] for chunk in range(len(batches))])
+    back = np.argsort(np.concatenate(batches))
     return replace(scores.take(back), seconds=spent + time.perf_counter() - started)
 
 
-class Parts:
+class Chunks:
     """Finished chunks of passes whose round is not stored yet, one small JSON file each.
 
     A file that a stop left incomplete is ignored: its checksum does not fit.

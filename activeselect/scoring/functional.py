@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from activeselect.arrays import FloatArray
+from activeselect.arrays import FloatArray, IntArray
 
 
 def pre_memorization_accuracy(accuracy: ArrayLike, mean_nll: ArrayLike, tau: float) -> FloatArray:
@@ -42,6 +42,38 @@ def pre_memorization_accuracy(accuracy: ArrayLike, mean_nll: ArrayLike, tau: flo
     best = np.fmax.accumulate(masked, axis=0)
     premem: FloatArray = np.where(np.isnan(masked), np.nan, np.minimum(best, acc))
     return premem
+
+
+def skip_memorized(
+    right: IntArray, sampled: IntArray, mean_nll: FloatArray, tau: float
+) -> tuple[FloatArray, FloatArray]:
+    """Accuracy and premem of the last round where memorized examples are not sampled.
+
+    A memorized example keeps its best masked accuracy as both. That is exact where the best masked
+    accuracy is 0. Elsewhere it is wrong only if the example's accuracy has fallen below its best.
+
+    Args:
+        right: completions with the right answer, int ``[R, B]``.
+        sampled: completions sampled, int ``[R, B]``.
+        mean_nll: of the reference trace, nats per token, ``[R, B]``; NaN where not measured.
+        tau: memorization threshold, nats per token.
+
+    Returns:
+        accuracy and premem of the last round, float64 ``[B]`` each.
+
+    Example:
+        >>> right, sampled = np.array([[1, 3], [2, 0]]), np.array([[4, 4], [4, 0]])
+        >>> nll = np.array([[0.5, 0.5], [0.4, 0.05]])
+        >>> [values.tolist() for values in skip_memorized(right, sampled, nll, tau=0.1)]
+        [[0.5, 0.75], [0.5, 0.75]]
+    """
+    known = sampled > 0
+    accuracy = np.where(known, right / np.maximum(sampled, 1), np.nan)
+    opened = mean_nll >= tau
+    best = np.where(opened & known, accuracy, 0.0).max(axis=0)
+    premem = np.where(opened[-1], np.minimum(best, accuracy[-1]), best)
+    premem = np.where(np.isnan(mean_nll[-1]), np.nan, premem)
+    return np.where(np.isnan(accuracy[-1]), premem, accuracy[-1]), premem
 
 
 def _checked(accuracy: ArrayLike, mean_nll: ArrayLike, tau: float) -> tuple[FloatArray, FloatArray]:

@@ -31,6 +31,7 @@ from activeselect.scoring.families import (
     rereads_after,
     uncompiled,
 )
+from activeselect.streams import Stream
 
 # --- Where texts begin and end, by what a model and its tokenizer say
 
@@ -80,7 +81,7 @@ def stream_keys(
         offset: completions that each example has in this round already, int ``[B]``: those that
             follow are the ones it would have been given at once.
     """
-    base = np.random.SeedSequence([seed, round, 3]).generate_state(1, np.uint64)[0]
+    base = np.random.SeedSequence([seed, round, Stream.COMPLETIONS]).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
         rows = _mix(base + index.astype(np.uint64) * _GOLDEN)[:, None]
         number = np.arange(1, samples + 1) + np.reshape(offset, (-1, 1))

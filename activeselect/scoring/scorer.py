@@ -92,6 +92,33 @@ class Scores:
             completions=self.completions and tuple(self.completions[row] for row in rows),
         )
 
+    def with_samples(self, rows: IntArray, sampled: Scores, samples: int) -> Scores:
+        """These scores with the completions of ``sampled``, which are those of ``rows``.
+
+        Args:
+            rows: places in this pass, int64 ``[K]``; the other examples were not sampled.
+            sampled: a pass over them, in the same order.
+            samples: completions of each.
+        """
+        size = len(self.index)
+        correct = np.zeros((size, samples if len(rows) else 0), dtype=np.bool_)
+        counts = np.zeros(size, dtype=np.int64)
+        texts: list[tuple[str, ...]] = [()] * size
+        if len(rows):
+            correct[rows], counts[rows] = sampled.correct, samples
+            for row, text in zip(rows.tolist(), sampled.completions or (), strict=False):
+                texts[row] = text
+        return replace(
+            self,
+            correct=correct,
+            sampled=counts,
+            completions=tuple(texts),
+            tally={**self.tally, **sampled.tally},
+            tokens_generated=self.tokens_generated + sampled.tokens_generated,
+            truncated=self.truncated + sampled.truncated,
+            seconds=self.seconds + sampled.seconds,
+        )
+
     def to_plain(self) -> dict[str, Any]:
         """JSON-ready; floats survive to the bit."""
         plain = {**vars(self), "columns": {n: v.tolist() for n, v in self.columns.items()}}

@@ -28,7 +28,7 @@ MEASUREMENTS: dict[str, int | str] = {
     "hes": 1,
     "alone": 1,  # a forward pass over the trace without its question
     "reference": 1,  # a forward pass of the reference model, once per example
-    "before": "S",  # sampled completions, once per example, before it is trained on
+    "prequential": "S",  # sampled completions, once per example, before it is trained on
     "embedding": 1,  # a forward pass over the question, train set and candidates
     "gradient": 3,  # forward and backward, train set and candidates
 }
@@ -66,7 +66,7 @@ SIGNALS: dict[str, Signal] = {
     "hes": _signal("summed entropy of the highest-entropy tokens, nats", "hes"),
     "ifd": _signal("loss of the trace given the question over its loss alone", "nll", "alone"),
     "reference_loss": _signal("loss under the reference model", "reference"),
-    "prequential": _signal("accuracy just before it is first trained on", "before"),
+    "prequential": _signal("accuracy just before it is first trained on", "prequential"),
     "length": _signal("tokens of the reference trace; known for all examples"),
     "difficulty": _signal("difficulty column of the data; known for all examples"),
     "embedding": _signal("mean hidden state over the question, a vector", "embedding"),
@@ -100,7 +100,7 @@ def relative_cost(signals: Iterable[str], *, samples: int = 5) -> int:
     """Passes of the model per scored example and round; a training step counts three.
 
     A sampled completion counts as one pass: it takes as many operations, though one token after
-    the other. ``reference`` and ``before`` come once per example, not once per round.
+    the other. ``reference`` and ``prequential`` come once per example, not once per round.
 
     Example:
         >>> relative_cost(["premem"]), relative_cost(["loss", "el2n"]), relative_cost([])

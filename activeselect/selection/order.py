@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from activeselect.arrays import IntArray
 from activeselect.errors import StrategyError
 from activeselect.selection.strategy import Selection
+from activeselect.streams import Stream
 
 # --- Random permutations that cost no memory: any place can be asked for at once
 
@@ -138,7 +139,7 @@ class Draws:
         small = self._index.max(initial=0) < 2**31
         self._samples = np.empty(total, dtype=np.int32 if small else np.int64)
         mass = self._block_mass() if total else np.zeros(1)
-        rng = np.random.default_rng([seed, round, 1])
+        rng = np.random.default_rng([seed, round, Stream.SAMPLER])
         line = rng.permutation(len(mass))
         # one block lies as the stream has it; of many, each is laid by a key of its own when needed
         self._only = self._laid(0, rng.permutation) if len(mass) == 1 else None
@@ -250,7 +251,7 @@ def pass_order(
     """
     places = _places(total, rank, world_size, consumed)
     draws = Draws(selection, total, seed=seed, round=round)
-    shuffle = permutation(total, [seed, round, 2])
+    shuffle = permutation(total, [seed, round, Stream.SHUFFLE])
     size, start = _FIRST, 0
     while start < len(places):
         chunk = places[start : start + size]
@@ -279,7 +280,7 @@ def rank_order(
         True
     """
     places = _places(len(index), rank, world_size, consumed)
-    shuffle = permutation(len(index), [seed, round, 2])
+    shuffle = permutation(len(index), [seed, round, Stream.SHUFFLE])
     share: IntArray = index[shuffle(np.arange(places.start, places.stop, places.step))]
     return share
 

@@ -110,8 +110,6 @@ class Strategy(ABC):
         favours: signal -> ``high``, ``low`` or ``middle``: which values get more weight, all else
             equal. The conformance suite holds the strategy to it.
         reference: path of a reference model, for the signal ``reference_loss``.
-        decides_at: accuracy or premem at which its decision about an example turns, if only that
-            matters: ``scoring.policy: adaptive`` then samples most where it is in doubt.
     """
 
     name: ClassVar[str]
@@ -119,7 +117,6 @@ class Strategy(ABC):
     citation: ClassVar[str] = ""
     favours: Mapping[str, str] = MappingProxyType({})
     reference: str | None = None
-    decides_at: float | None = None
 
     @abstractmethod
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:

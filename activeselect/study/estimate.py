@@ -318,8 +318,8 @@ def work_of(config: RunConfig, shape: Shape) -> Work:
         scored += min(scoring.limit or size, size) * times
     if what and rounds.mode == "acquire":
         scored += scoring.candidates * (len(budgets) - 1)
-    fresh = budgets[-1] - budgets[0] if "before" in what else 0
-    completions = fresh + (scored * scoring.share_of_exact if "samples" in what else 0)
+    fresh = budgets[-1] - budgets[0] if "prequential" in what else 0
+    completions = fresh + (scored if "samples" in what else 0)
     tested = shape.test * len(budgets)
     length = min(shape.target_tokens, scoring.max_new_tokens)
     return Work(
@@ -329,7 +329,7 @@ def work_of(config: RunConfig, shape: Shape) -> Work:
         tokens_trained=sum(budgets) * epochs * shape.tokens,
         generated=round((completions * scoring.samples + tested) * length),
         generated_most=round((completions * scoring.samples + tested) * scoring.max_new_tokens),
-        read=(scored if what - {"samples", "before"} else 0) * shape.tokens,
+        read=(scored if what - {"samples", "prequential"} else 0) * shape.tokens,
     )
 
 

@@ -163,9 +163,9 @@ class RunFolder:
         return self.path / "checkpoints" / f"after-stage-{stage}"
 
     @property
-    def parts(self) -> Path:
+    def chunks(self) -> Path:
         """Chunks of scoring passes since the last checkpoint."""
-        return self.path / "checkpoints" / "parts"
+        return self.path / "checkpoints" / "chunks"
 
     def predictions(self, stage: int) -> Path:
         return self.path / "predictions" / f"stage-{stage}.parquet"

@@ -1,10 +1,10 @@
-"""What a run has measured, spent and forecast so far."""
+"""The history and the cost of a run: what it has measured and spent so far."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,27 +18,10 @@ _Rows = dict[int, tuple[IntArray, NDArray[Any]]]
 _Tensors = dict[int, tuple[torch.Tensor, torch.Tensor]]
 
 
-class Forecast(Protocol):
-    """Expected test accuracy, a share, with its interval and which regressor says so."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def source(self) -> str: ...
-
-
-#: From accuracy and mean NLL of a fit's rounds so far, each float64 ``[R, N]``, to a forecast.
-Forecaster = Callable[[FloatArray, FloatArray], Forecast]
-
-
 def forecast_inputs(
     read: Callable[[str], FloatArray], policy: str
 ) -> tuple[FloatArray, FloatArray]:
-    """Accuracy and mean NLL as a :data:`Forecaster` takes them, ``[R, N]`` each.
+    """Accuracy and mean NLL as a forecaster takes them, ``[R, N]`` each.
 
     It knows itself what to make of memorized examples that were not sampled (NaN), and takes the
     noise of sampling off, which the values that ``skip-memorized`` carried on do not have.

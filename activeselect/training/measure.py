@@ -1,9 +1,13 @@
-"""Scores rounds, and keeps what was measured: in the metric, the history and the store."""
+"""The measurer: every pass of the model over examples that is not training, and its record.
+
+A scored round measures signals of some examples with the model as it is. What was measured goes
+into the history (what strategies read), into the store (what stays on the disk), and its price into
+the cost.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, EncodedSet, encode
 from activeselect.errors import ConfigError
 from activeselect.scoring.distributed import (
-    Parts,
+    Chunks,
     once,
     rank,
     score_in_chunks,
@@ -25,37 +29,37 @@ from activeselect.scoring.distributed import (
     weights_hash,
     world_size,
 )
+from activeselect.scoring.functional import skip_memorized
 from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.metric import PreMemorizationAccuracy
 from activeselect.scoring.scorer import LiveScorer, Scores, joined
 from activeselect.scoring.store import ScoreStore
-from activeselect.scoring.text_features import text_features
-from activeselect.scoring.trajectory import Counts
-from activeselect.scoring.turns import policy_of, sample_in_turns, within_subset
 from activeselect.training.adapt import is_sharded, whole
 from activeselect.training.history import Cost, History
 from activeselect.training.module import load_model
 
-# --- Runs the model in training over examples, in chunks shared by all ranks; puts it on the bill
-
-
-#: Examples encoded at once where a whole pool is looked at.
+#: Examples encoded at once where a whole pool is read.
 _CHUNK = 4096
-#: Size of a turn's chunks, in those of a whole round: a turn samples less, and each chunk ends with
-#: small batches. Larger ones would leave ranks without work.
-_TURN = 2
+_SAMPLES = frozenset({"samples"})
 
 
 class Measurer:
-    """Every pass of the model over examples that is not training.
+    """Measures examples of a pool with the model in training, and keeps what was measured.
 
     Args:
-        pool, tokenizer, scoring, prompt, seed: as for :class:`ActiveSelection`.
-        stage: part of what a kept chunk is found by.
-        cost: spent so far.
+        pool: all problems.
+        tokenizer: the model's.
+        scoring, prompt: settings of the scorer and of the text.
+        what: measurements of a scored round (:func:`activeselect.scoring.signals.measurements`).
         encoded: the train set, encoded already.
-        reference: path of the reference model, if a signal needs it.
-        parts: keeps the finished chunks of a pass until its round is safe.
+        seed: of the completions.
+        stage: number of the stage; recorded with the scores.
+        history: signals of earlier fits of the same run; rounds are numbered on from there.
+        look_back: whether premem includes that history (the model was not restarted).
+        cost: spent so far.
+        store: where scores are appended; None keeps them in memory only.
+        chunks: keeps the finished chunks of a pass until its round is safe.
+        reference: path of the reference model, if a signal needs one.
     """
 
     def __init__(
@@ -65,17 +69,28 @@ class Measurer:
         scoring: ScoringConfig,
         prompt: PromptConfig,
         *,
-        seed: int,
-        stage: int,
-        cost: Cost,
+        what: frozenset[str],
         encoded: EncodedSet,
-        reference: str | None,
-        parts: Parts | None = None,
+        seed: int = 0,
+        stage: int = 0,
+        history: History | None = None,
+        look_back: bool = False,
+        cost: Cost | None = None,
+        store: ScoreStore | None = None,
+        chunks: Chunks | None = None,
+        reference: str | None = None,
     ) -> None:
         self.pool, self.tokenizer, self.scoring, self.prompt = pool, tokenizer, scoring, prompt
-        self.stage, self.cost, self.encoded = stage, cost, encoded
-        self.parts = parts or Parts(None)
-        self._features: tuple[IntArray, FloatArray] | None = None
+        self.stage, self.encoded, self.store = stage, encoded, store
+        self.history = history or History(len(pool))
+        self.cost = cost or Cost()
+        self.chunks = chunks or Chunks(None)
+        self.skips = scoring.policy == "skip-memorized" and "samples" in what
+        # whether a trace is memorized is read off its likelihood
+        self.what = what | {"nll"} if self.skips else what
+        self.since = 0 if look_back else self.history.rounds
+        self.metric = PreMemorizationAccuracy(len(pool), scoring.tau)
+        self.quality: dict[str, float] = {}  # of the newest round's samples, for the log
         self.scorer = LiveScorer(
             tokenizer,
             get_checker(pool.checker),
@@ -84,31 +99,78 @@ class Measurer:
             stop=prompt.stop,
             reference=None if reference is None else lambda: load_model(reference)[0],
         )
+        self._prequential: list[Scores] = []  # measured, not stored yet
+        self._refill_metric()
 
-    def measure(
-        self,
-        model: Any,
-        index: IntArray,
-        what: frozenset[str],
-        *,
-        round: int,
-        samples: int | None = None,
-        offset: IntArray | None = None,
-    ) -> Scores:
-        """One pass over the examples ``index``, int ``[B]``.
+    # --- scored rounds -------------------------------------------------------------------------
+
+    def score(self, model: Any, index: IntArray, *, epoch: int) -> dict[str, FloatArray]:
+        """Score one round over the examples ``index``.
 
         Args:
-            what: measurements.
-            round: number of the round, part of the random streams' key.
-            samples: completions of each; default: as configured.
-            offset: number of each example's first completion in its round, int ``[B]``; default: 0.
+            model: the transformers model, as it is now.
+            index: positions in the pool, int64 ``[B]``.
+            epoch: recorded with the scores.
+
+        Returns:
+            what was measured, by name of the signal, float64 ``[B]`` each.
         """
-        wanted = (self.scoring.samples if samples is None else samples) if "samples" in what else 0
-        first = np.zeros(len(self.pool) if offset is not None else 0, dtype=np.int64)
-        key: list[Any] = [self.stage, round, sorted(what)]
-        if offset is not None:
-            first[index] = offset
-            key += [wanted, offset.tolist()]
+        scores = self._skip(model, index) if self.skips else self._pass(model, index, self.what)
+        signals = self._signals(scores)
+        self.quality = sampling_quality(
+            scores.correct,
+            scores.truncated,
+            scores.tally,
+            sampled=scores.sampled,
+            largest_gap=self.scoring.largest_gap,
+        )
+        if "reference" in self.what:
+            signals["reference_loss"] = self._reference_loss(index, model.device)
+        self.history.add(index, signals)
+        if scores.sampled is not None:
+            self.history.count(index, scores.right, scores.sampled)
+        self._store(scores, signals, epoch)
+        return signals
+
+    def score_prequential(self, model: Any, index: IntArray) -> None:
+        """Sample answers to examples that the model was never trained on.
+
+        Calls before :meth:`store_prequential` belong to one round: the same model answers them.
+        Each example is sampled ``scoring.samples`` times, whatever the policy.
+        """
+        scores = self._pass(model, index, _SAMPLES)
+        assert scores.correct is not None
+        accuracy = scores.correct.mean(axis=1)
+        if self._prequential:
+            self.history.extend("prequential", index, accuracy)
+        else:
+            self.history.add(index, {"prequential": accuracy})
+        self._prequential.append(scores)
+
+    def store_prequential(self, *, epoch: int) -> None:
+        """Store what :meth:`score_prequential` measured since the last call."""
+        if self._prequential:
+            scores = joined(self._prequential)
+            assert scores.correct is not None
+            self._store(scores, {"prequential": scores.correct.mean(axis=1)}, epoch)
+            self._prequential = []
+
+    def _skip(self, model: Any, index: IntArray) -> Scores:
+        """Likelihoods of all; samples of those whose trace is not memorized."""
+        scores = self._pass(model, index, self.what - _SAMPLES)
+        assert scores.nll_sum is not None
+        assert scores.tokens is not None
+        # decided on rank 0: rounding may differ between machines, and all ranks sample alike
+        opened = once(lambda: scores.nll_sum / scores.tokens >= self.scoring.tau)
+        rows = np.flatnonzero(opened)
+        self.cost.completions_saved += self.scoring.samples * (len(index) - len(rows))
+        sampled = self._pass(model, index[rows], _SAMPLES)
+        return scores.with_samples(rows, sampled, self.scoring.samples)
+
+    def _pass(self, model: Any, index: IntArray, what: frozenset[str]) -> Scores:
+        """One pass over ``index``, int64 ``[B]``, in chunks shared by all ranks."""
+        round = self.history.rounds - bool(self._prequential)
+        samples = self.scoring.samples if "samples" in what else 0
 
         def score(some: IntArray) -> Scores:
             return self.scorer.score(
@@ -117,24 +179,94 @@ class Measurer:
                 [problem.answer for problem in self.pool.problems(some)],
                 what=what,
                 round=round,
-                samples=wanted,
-                offset=None if offset is None else first[some],
+                samples=samples,
             )
 
-        lengths = self.scorer.lengths(model, self.encode(index), samples=wanted)
+        lengths = self.scorer.lengths(model, self.encode(index), samples=samples)
         with whole(model):
             scores = score_in_chunks(
                 score,
                 index,
                 lengths,
-                batch_tokens=self.scoring.batch_tokens * (1 if offset is None else _TURN),
-                parts=self.parts,
-                key=[*key, self._weights(model)],  # which can be read only where they are whole
+                batch_tokens=self.scoring.batch_tokens,
+                chunks=self.chunks,
+                # the weights can be read only where they are whole
+                key=[self.stage, round, sorted(what), self._weights(model)],
             )
         self.cost.score_s += scores.seconds
         self.cost.tokens_generated += scores.tokens_generated
-        self.cost.completions += wanted * len(index)
+        self.cost.completions += samples * len(index)
         return scores
+
+    def _signals(self, scores: Scores) -> dict[str, FloatArray]:
+        signals = dict(scores.columns)
+        if scores.nll_sum is not None and scores.tokens is not None:
+            signals["mean_nll"] = scores.nll_sum / scores.tokens
+        if self.skips:
+            return signals | self._carried(scores, signals["mean_nll"])
+        if scores.correct is not None:
+            signals["accuracy"] = scores.correct.mean(axis=1)
+        if {"accuracy", "mean_nll"} <= signals.keys():
+            accuracy, mean_nll = signals["accuracy"], signals["mean_nll"]
+            self._update_metric(self.history.rounds, scores.index, accuracy, mean_nll)
+            signals["premem"] = self.metric.compute()[-1].numpy()[scores.index]
+        return signals
+
+    def _carried(self, scores: Scores, mean_nll: FloatArray) -> dict[str, FloatArray]:
+        """Accuracy and premem where memorized examples were not sampled."""
+        right, sampled, nll = self.history.counts(scores.index, since=self.since)
+        assert scores.sampled is not None
+        accuracy, premem = skip_memorized(
+            np.concatenate([right, scores.right[None]]),
+            np.concatenate([sampled, scores.sampled[None]]),
+            np.concatenate([nll, mean_nll[None]]),
+            self.scoring.tau,
+        )
+        return {"accuracy": accuracy, "premem": premem}
+
+    def _reference_loss(self, index: IntArray, device: Any) -> FloatArray:
+        """Mean NLL of each trace under the reference model, nats per token, float64 ``[B]``.
+
+        Taken from earlier rounds where it can be: the reference model never changes.
+        """
+        loss = np.full(self.history.size, np.nan)
+        for known, values in self.history.signals.get("reference_loss", {}).values():
+            loss[known] = values
+        unknown = index[np.isnan(loss[index])]
+        if len(unknown):
+            started = time.perf_counter()
+            loss[unknown] = score_in_chunks(
+                lambda some: self.scorer.reference_loss(self.encode(some), device),
+                unknown,
+                self.scorer.lengths(None, self.encode(unknown), samples=0),
+                batch_tokens=self.scoring.batch_tokens,
+                chunks=self.chunks,
+                key=["reference"],
+            ).columns["reference_loss"]
+            self.cost.score_s += time.perf_counter() - started
+        return loss[index]
+
+    def _store(self, scores: Scores, signals: dict[str, FloatArray], epoch: int) -> None:
+        if self.store is None:
+            return
+        columns: dict[str, Any] = {
+            "index": scores.index,
+            "stage": np.full(len(scores.index), self.stage),
+            "epoch": np.full(len(scores.index), epoch),
+            **signals,
+        }
+        if scores.correct is not None:
+            columns["correct"] = scores.outcomes()
+        if scores.sampled is not None:
+            columns["sampled"] = scores.sampled
+        if scores.tokens is not None:
+            columns["n_tokens"] = scores.tokens
+        if scores.completions is not None and self.scoring.keep_completions:
+            kept = self.scoring.keep_completions
+            columns["completions"] = [list(row[:kept]) for row in scores.completions]
+        self.store.append(self.history.rounds - 1, columns)
+
+    # --- other passes --------------------------------------------------------------------------
 
     def vectors(self, signal: str, model: Any, index: IntArray) -> NDArray[np.float32]:
         """``embedding`` or ``gradient`` of examples, float32 ``[N, D]``; NaN for all others."""
@@ -170,13 +302,14 @@ class Measurer:
                 np.arange(len(items)),
                 scorer.lengths(model, items, samples=1),
                 batch_tokens=self.scoring.batch_tokens,
-                parts=self.parts,
+                chunks=self.chunks,
                 key=["test", self.stage, self._weights(model)],
             )
         self.cost.eval_s += scores.seconds
         return scores
 
     def encode(self, index: IntArray) -> list[Encoded]:
+        """Tokens of the problems ``index``; those of the train set are kept."""
         if all(int(i) in self.encoded for i in index):
             return self.encoded.take(index)
         return encode(self.pool, index, self.tokenizer, self.prompt)
@@ -184,216 +317,17 @@ class Measurer:
     def lengths(self) -> FloatArray:
         """Tokens of every reference trace of the pool, float64 ``[N]``; the end token included."""
         whole = np.arange(len(self.pool))
-        parts = (
+        chunks = (
             self.encode(whole[start : start + _CHUNK]) for start in range(0, len(whole), _CHUNK)
         )
-        return np.array([len(item.ids) - item.start for part in parts for item in part], float)
-
-    def text_features(self, index: IntArray) -> FloatArray:
-        """Features of the problems ``index``, ``[B, F]``; kept: rounds mostly ask for the same."""
-        if self._features is None or not np.array_equal(self._features[0], index):
-            problems = self.pool.problems(index)
-            texts = [p.question for p in problems], [p.trace for p in problems]
-            self._features = index.copy(), text_features(*texts)
-        return self._features[1]
+        return np.array([len(item.ids) - item.start for chunk in chunks for item in chunk], float)
 
     def _weights(self, model: Any) -> str | None:
-        """Which weights the parts of a pass belong to; not needed where none are kept."""
-        if self.parts.folder is None:
+        """Which weights the chunks of a pass belong to; not needed where none are kept."""
+        if self.chunks.folder is None:
             return None
         trained = ((n, w) for n, w in model.named_parameters() if w.requires_grad)
         return once(lambda: weights_hash(trained))
-
-    def reference_loss(self, index: IntArray, device: Any) -> FloatArray:
-        """Mean NLL of each trace under the reference model, nats per token, float64 ``[B]``."""
-        started = time.perf_counter()
-        loss = score_in_chunks(
-            lambda some: self.scorer.reference_loss(self.encode(some), device),
-            index,
-            self.scorer.lengths(None, self.encode(index), samples=0),
-            batch_tokens=self.scoring.batch_tokens,
-            parts=self.parts,
-            key=["reference"],
-        ).columns["reference_loss"]
-        self.cost.score_s += time.perf_counter() - started
-        return loss
-
-
-class Recorder:
-    """Scores examples; the results go into the metric, the history, the store and the bill.
-
-    Args:
-        measurer: runs the model.
-        what: measurements of a scoring round. A sampling policy reads likelihoods, so they are
-            measured with every sample, too.
-        history: signals of earlier fits of the same run; the rounds are numbered on from there.
-        carry_over: whether premem looks back into that history (the model was not restarted).
-        store: where scores are appended; None keeps them in memory only.
-        threshold: accuracy at which the strategy's decision turns, for ``adaptive``; None = the
-            order matters.
-    """
-
-    def __init__(
-        self,
-        measurer: Measurer,
-        *,
-        what: frozenset[str],
-        history: History,
-        carry_over: bool,
-        store: ScoreStore | None,
-        threshold: float | None = None,
-    ) -> None:
-        self.measurer, self.history, self.store = measurer, history, store
-        self.scoring, self.threshold = measurer.scoring, threshold
-        self.in_turns = self.scoring.policy != "exact" and "samples" in what
-        self.what = what | {"nll"} if self.in_turns else what
-        self.since = 0 if carry_over else history.rounds
-        self.metric = PreMemorizationAccuracy(len(measurer.pool), self.scoring.tau)
-        self.quality: dict[str, float] = {}  # of the newest round's samples, for the log
-        self._open: list[Scores] = []
-        self._refill_metric()
-
-    @property
-    def cost(self) -> Cost:
-        """Spent so far."""
-        return self.measurer.cost
-
-    @cost.setter
-    def cost(self, cost: Cost) -> None:
-        self.measurer.cost = cost
-
-    # --- measuring -----------------------------------------------------------------------------
-
-    def score(
-        self, model: Any, index: IntArray, *, epoch: int, to_come: int = 0
-    ) -> dict[str, FloatArray]:
-        """One scoring round over the examples ``index``.
-
-        Args:
-            to_come: rounds over the same examples that are planned after this one; a sampling
-                policy keeps part of its budget for them.
-
-        Returns:
-            what was measured, by name of the signal, float64 ``[B]`` each.
-        """
-        if self.in_turns:
-            scores, counted = self._in_turns(model, index, to_come)
-        else:
-            scores, counted = self._measure(model, index, self.what), {}
-        signals = self._signals(scores) | counted
-        self.quality = sampling_quality(
-            scores.correct,
-            scores.truncated,
-            scores.tally,
-            sampled=scores.sampled,
-            largest_gap=self.scoring.largest_gap,
-        )
-        if "reference" in self.what:
-            signals["reference_loss"] = self._reference_loss(index, model.device)
-        self.history.add(index, signals)
-        if scores.sampled is not None:
-            self.history.count(index, scores.right, scores.sampled)
-        self._store(scores, signals, epoch)
-        return signals
-
-    def before(self, model: Any, index: IntArray) -> None:
-        """Prequential accuracy of examples that the model was never trained on.
-
-        Calls before :meth:`close` belong to one round: the same model answers them. Each is
-        sampled ``scoring.samples`` times whatever the policy: there is no earlier round to go by.
-        """
-        scores = self._measure(model, index, frozenset({"samples"}))
-        assert scores.correct is not None
-        accuracy = scores.correct.mean(axis=1)
-        if self._open:
-            self.history.extend("prequential", index, accuracy)
-        else:
-            self.history.add(index, {"prequential": accuracy})
-        self._open.append(scores)
-
-    def close(self, *, epoch: int) -> None:
-        """Store what :meth:`before` measured since the last call."""
-        if self._open:
-            scores = joined(self._open)
-            assert scores.correct is not None
-            self._store(scores, {"prequential": scores.correct.mean(axis=1)}, epoch)
-            self._open = []
-
-    def _measure(self, model: Any, index: IntArray, what: frozenset[str], **more: Any) -> Scores:
-        round = self.history.rounds - bool(self._open)
-        return self.measurer.measure(model, index, what, round=round, **more)
-
-    def _in_turns(
-        self, model: Any, index: IntArray, to_come: int
-    ) -> tuple[Scores, dict[str, FloatArray]]:
-        """A round whose samples a policy asks for, and its estimates of accuracy and premem."""
-        measured = self._measure(model, index, self.what - {"samples"})
-        started, spent = time.perf_counter(), self.cost.score_s
-        earlier = self.history.counts(index, since=self.since)
-        policy = policy_of(
-            self.scoring, rounds=len(earlier[0]) + 1 + to_come, threshold=self.threshold
-        )
-
-        def complete(rows: IntArray, samples: int, offset: IntArray) -> Scores:
-            what = frozenset({"samples"})
-            return self._measure(model, index[rows], what, samples=samples, offset=offset)
-
-        ask: Callable[[Counts], IntArray] = policy.ask
-        if self.scoring.subset < 1:
-            ask = within_subset(ask, self.scoring.subset, seed=self.measurer.scorer.seed)
-        features = self.measurer.text_features(index)
-        scores, counts = sample_in_turns(_decided_once(ask), earlier, measured, complete, features)
-        estimates = {"accuracy": policy.accuracy(counts), "premem": policy.premem(counts)}
-        assert scores.sampled is not None
-        self.cost.completions_saved += self.scoring.samples * len(index) - int(scores.sampled.sum())
-        # what the policy took to think, besides the passes that are on the bill already
-        thought = time.perf_counter() - started - (self.cost.score_s - spent)
-        self.cost.score_s += max(0.0, thought)
-        return scores, estimates
-
-    def _reference_loss(self, index: IntArray, device: Any) -> FloatArray:
-        """Known from earlier rounds where it can be: the reference model never changes."""
-        loss = np.full(self.history.size, np.nan)
-        for known, values in self.history.signals.get("reference_loss", {}).values():
-            loss[known] = values
-        unknown = index[np.isnan(loss[index])]
-        if len(unknown):
-            loss[unknown] = self.measurer.reference_loss(unknown, device)
-        return loss[index]
-
-    # --- keeping -------------------------------------------------------------------------------
-
-    def _signals(self, scores: Scores) -> dict[str, FloatArray]:
-        signals = dict(scores.columns)
-        if scores.correct is not None and not self.in_turns:
-            signals["accuracy"] = scores.correct.mean(axis=1)
-        if scores.nll_sum is not None and scores.tokens is not None:
-            signals["mean_nll"] = scores.nll_sum / scores.tokens
-        if {"accuracy", "mean_nll"} <= signals.keys():
-            accuracy, mean_nll = signals["accuracy"], signals["mean_nll"]
-            self._update_metric(self.history.rounds, scores.index, accuracy, mean_nll)
-            signals["premem"] = self.metric.compute()[-1].numpy()[scores.index]
-        return signals
-
-    def _store(self, scores: Scores, signals: dict[str, FloatArray], epoch: int) -> None:
-        if self.store is None:
-            return
-        columns: dict[str, Any] = {
-            "index": scores.index,
-            "stage": np.full(len(scores.index), self.measurer.stage),
-            "epoch": np.full(len(scores.index), epoch),
-            **signals,
-        }
-        if scores.correct is not None:
-            columns["correct"] = scores.outcomes()
-        if scores.sampled is not None:
-            columns["sampled"] = scores.sampled
-        if scores.tokens is not None:
-            columns["n_tokens"] = scores.tokens
-        if scores.completions is not None and self.scoring.keep_completions:
-            kept = self.scoring.keep_completions  # of each turn; in turns there may be more
-            columns["completions"] = [list(row[:kept]) for row in scores.completions]
-        self.store.append(self.history.rounds - 1, columns)
 
     # --- checkpointing -------------------------------------------------------------------------
 
@@ -408,7 +342,7 @@ class Recorder:
         """The metric is a function of the history, so only the history is checkpointed."""
         self.metric.reset()
         measured = self.history.measured("accuracy", "mean_nll", since=self.since)
-        for round in [] if self.in_turns else measured:
+        for round in [] if self.skips else measured:
             index, accuracy = self.history.signals["accuracy"][round]
             _, mean_nll = self.history.signals["mean_nll"][round]
             self._update_metric(round, index, accuracy, mean_nll)
@@ -423,8 +357,3 @@ class Recorder:
             torch.from_numpy(mean_nll),
             torch.ones(len(index)),
         )
-
-
-def _decided_once(ask: Callable[[Counts], IntArray]) -> Callable[[Counts], IntArray]:
-    """Asked on rank 0: rounding may differ between machines, and every rank has to sample alike."""
-    return lambda counts: once(lambda: ask(counts))

@@ -34,12 +34,13 @@ from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, check_texts, encode, with_examples
 from activeselect.errors import ConfigError, ModelError, StoreError
 from activeselect.files import read_json, write_bytes, write_json
+from activeselect.forecast.live import Forecaster, forecaster_for
 from activeselect.scoring.families import context_length
 from activeselect.scoring.signals import PER_ROUND, history_of, measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.folder import model_fingerprint
-from activeselect.training.history import Cost, Forecaster, History, forecast_inputs
-from activeselect.training.measure import Measurer, Recorder
+from activeselect.training.history import Cost, History, forecast_inputs
+from activeselect.training.measure import Measurer
 from activeselect.training.module import load_model
 
 #: What a sampling policy took and saved.
@@ -79,14 +80,15 @@ class OfflineScoring:
 
     Args:
         config: all settings.
-        forecaster: forecasts test accuracy from the history so far.
+        forecaster: forecasts test accuracy from the history so far; default: the one that
+            ``config.forecast`` names.
     """
 
     def __init__(self, config: ScoreConfig, *, forecaster: Forecaster | None = None) -> None:
         for name in config.signals:
             if not measurements([name]) or measurements([name]) - PER_ROUND:
                 raise ConfigError(f"signals: '{name}' is not measured by scoring a checkpoint.")
-        self.config, self.forecaster = config, forecaster
+        self.config = config
         self.checkpoints = checkpoints_in(config.model)
         data = load_data(config.data, seed=config.seed)
         prompt = prompt_of(config.prompt) or data.prompt
@@ -103,6 +105,9 @@ class OfflineScoring:
         )
         self.reports = data.reports
         self.pool: Pool = data.pool
+        self.forecaster = forecaster or forecaster_for(
+            config.forecast, self.pool.checker, samples=config.scoring.samples
+        )
 
     def run(self, out: Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
         """Score what is not scored yet.
@@ -156,18 +161,13 @@ class OfflineScoring:
             self.tokenizer,
             self.config.scoring,
             self.prompt,
-            seed=self.config.seed,
-            stage=0,
-            cost=Cost(),
-            encoded=EncodedSet(encode(self.pool, index, self.tokenizer, self.prompt)),
-            reference=self.config.reference,
-        )
-        recorder = Recorder(
-            measurer,
             what=measurements(self.config.signals),
+            encoded=EncodedSet(encode(self.pool, index, self.tokenizer, self.prompt)),
+            seed=self.config.seed,
             history=History.from_store(store, len(entries)),
-            carry_over=True,
+            look_back=True,
             store=store,
+            reference=self.config.reference,
         )
         for number, checkpoint in enumerate(self.checkpoints):
             if progress is not None:
@@ -177,15 +177,15 @@ class OfflineScoring:
             if number < len(entries):
                 self._check(folder, entries[number], checkpoint, fingerprint)
                 continue
-            recorder.cost = Cost()
-            recorder.score(model, index, epoch=number, to_come=len(self.checkpoints) - number - 1)
+            measurer.cost = Cost()
+            measurer.score(model, index, epoch=number)
             entries.append(
                 {
                     "checkpoint": checkpoint,
                     "fingerprint": fingerprint,
-                    "tokens_generated": recorder.cost.tokens_generated,
-                    **{name: getattr(recorder.cost, name) for name in COUNTED},
-                    "seconds": recorder.cost.score_s,
+                    "tokens_generated": measurer.cost.tokens_generated,
+                    **{name: getattr(measurer.cost, name) for name in COUNTED},
+                    "seconds": measurer.cost.score_s,
                 }
             )
             write_json(folder / "parts.json", entries)

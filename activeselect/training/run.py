@@ -26,14 +26,22 @@ from activeselect.data.regions import with_regions
 from activeselect.environment import environment
 from activeselect.errors import ConfigError
 from activeselect.files import explained, read_json, replacing, write_json
-from activeselect.scoring.distributed import Parts, once, rank, world_size
+from activeselect.forecast.live import Forecaster, forecaster_for
+from activeselect.scoring.distributed import Chunks, once, rank, world_size
 from activeselect.scoring.families import context_length
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
+from activeselect.streams import Stream
 from activeselect.training.adapt import adapt, check, is_sharded, merged, weight_type, whole_state
-from activeselect.training.callback import ActiveSelection, FitCheckpoint, Progress, Report
+from activeselect.training.callback import (
+    ActiveSelection,
+    FitCheckpoint,
+    Progress,
+    Report,
+    StageOfRun,
+)
 from activeselect.training.folder import (
     RunFolder,
     RunState,
@@ -41,7 +49,7 @@ from activeselect.training.folder import (
     model_fingerprint,
     readable,
 )
-from activeselect.training.history import Cost, Forecaster, History
+from activeselect.training.history import Cost, History
 from activeselect.training.launch import connected, quiet, strategy_of
 from activeselect.training.loggers import checked_loggers, close_loggers, make_loggers
 from activeselect.training.module import ReasoningModule, load_model, save_model
@@ -76,7 +84,7 @@ class Stage:
         self.followed = False  # another run has trained it
         # a reference model is each strategy's own
         shares = self.common if run.strategy.reference is None else None
-        self.parts = Parts(folder.parts, shares.parts if shares else None)
+        self.chunks = Chunks(folder.chunks, shares.chunks if shares else None)
         # only rank 0 has the store; what it read, all have to know
         history = once(lambda: self._stored_history(store))
         run.strategy.load_state_dict(state.strategy)
@@ -86,21 +94,20 @@ class Stage:
             run.strategy,
             scoring=self.config.scoring,
             prompt=run.prompt,
+            rounds=self.config.rounds,
             train=self.train,
-            score_every=self.config.rounds.score_every,
-            score_until=self.config.rounds.last_scored(self.number, self.config.recipe.epochs),
-            reselect=self.config.rounds.mode == "reweight",
-            near=self.config.rounds.near,
             measure=self.config.measure,
-            store=store if rank() == 0 else None,
             seed=self.config.seed,
-            stage=self.number,
-            epochs=self.config.recipe.epochs,
-            history=history,
-            carry_over=not self.config.rounds.restart,
-            forecaster=run.forecaster,
-            cost=self._spent(),
-            parts=self.parts,
+            _stage=StageOfRun(
+                number=self.number,
+                last_scored=self.config.rounds.last_scored(self.number, self.config.recipe.epochs),
+                history=history,
+                look_back=not self.config.rounds.restart,
+                cost=self._spent(),
+                store=store if rank() == 0 else None,
+                chunks=self.chunks,
+                forecaster=run.forecaster,
+            ),
         )
 
     def _spent(self) -> Cost:
@@ -119,7 +126,7 @@ class Stage:
         if self.run_.initial is not None:
             return np.sort(self.run_.initial)
         # The first examples are random and the same for every strategy: runs stay paired.
-        rng = np.random.default_rng([self.config.seed, 0, 6])
+        rng = np.random.default_rng([self.config.seed, 0, Stream.INITIAL])
         return np.sort(rng.choice(len(self.pool), self.run_.budgets[0], replace=False))
 
     def run(
@@ -189,7 +196,7 @@ class Stage:
         """Beside the bill, which is that of a run alone: what of it others have computed."""
         if self.common is None:
             return
-        seconds, tokens = self.parts.seconds_taken, 0
+        seconds, tokens = self.chunks.seconds_taken, 0
         if self.followed:
             cost, start = self.active.cost, self._spent()
             seconds += cost.train_s - start.train_s
@@ -213,7 +220,7 @@ class Stage:
         callbacks: list[Any] = [
             *keeping,
             self.active,
-            FitCheckpoint(checkpoint, self.config.checkpoint_every_steps, self.active),
+            FitCheckpoint(checkpoint, self.config.checkpoint_every_steps, self.chunks),
         ]
         if progress is not None:
             callbacks.append(Report(progress, self.active, self.run_.total))
@@ -269,7 +276,7 @@ class Stage:
             seed=self.config.seed,
             stop=self.run_.prompt.stop,
         )
-        measurer = self.active.recorder.measurer
+        measurer = self.active.measurer
         scores = measurer.evaluate(self.model, scorer, test, self.run_.test_items)
         assert scores.correct is not None
         correct = scores.correct[:, 0]
@@ -281,7 +288,7 @@ class Stage:
 
     def _curve_entry(self, accuracy: float | None) -> dict[str, Any]:
         history = self.active.history
-        measured = history.measured("premem", since=self.active.recorder.since)
+        measured = history.measured("premem", since=self.active.measurer.since)
         premem = history.signals["premem"][measured[-1]][1].mean() if measured else None
         names, counts = np.unique(self.pool.groups[self.train], return_counts=True)
         return {
@@ -342,8 +349,8 @@ class ActiveRun:
         config: all settings.
         strategy: an instance to use instead of building ``config.strategy``.
         initial: positions of the first train set, int ``[budgets[0]]``; default: drawn at random.
-        forecaster: forecasts test accuracy after each round, for the log and the result
-            (``activeselect.forecast.live``).
+        forecaster: forecasts test accuracy after each round, for the log and the result; default:
+            the one that ``config.forecast`` names (:mod:`activeselect.forecast.live`).
     """
 
     def __init__(
@@ -355,7 +362,6 @@ class ActiveRun:
         forecaster: Forecaster | None = None,
     ) -> None:
         self.config = config
-        self.forecaster = forecaster
         self.initial = initial
         self.strategy = strategy or create(config.strategy)
         self.model, self.tokenizer = load_model(config.model)
@@ -374,6 +380,9 @@ class ActiveRun:
         if config.rounds.regions is not None:
             pool = with_regions(self.data.pool, config.rounds.regions)
             self.data = replace(self.data, pool=pool)
+        self.forecaster = forecaster or forecaster_for(
+            config.forecast, self.data.pool.checker, samples=config.scoring.samples
+        )
         self.budgets = self._budgets(len(self.data.pool))
         self.total = sum(self.budgets) * config.recipe.epochs
         self.shared: Path | None = None  # where runs that differ in their strategy alone meet

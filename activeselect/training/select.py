@@ -1,10 +1,9 @@
-"""Asks a strategy what comes next, measures what it wants to know first, and checks its answer."""
+"""The selector: shows a strategy what was measured, asks what comes next, and checks its answer."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,137 +15,101 @@ from activeselect.scoring.distributed import once
 from activeselect.scoring.signals import FIXED, SIGNALS, VECTORS, history_of
 from activeselect.selection.neighbours import neighbourhood_of
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
-from activeselect.training.measure import Recorder
+from activeselect.streams import Stream
+from activeselect.training.measure import Measurer
 
-# --- What a run shows its strategy: everything measured so far, and the vectors of this moment
-
-
-class ContextBuilder:
-    """Builds the contexts of a run's selections.
-
-    Args:
-        recorder: holds the history, and measures vectors with the model as it is.
-        what: measurements that the run makes; signals made of others are not shown.
-        near: what candidates that were never scored are judged by (``rounds.near``).
-    """
-
-    def __init__(self, recorder: Recorder, *, what: frozenset[str], near: str) -> None:
-        self.recorder, self.pool = recorder, recorder.measurer.pool
-        self.what, self.near = what, near
-
-    def build(
-        self, model: Any, train: IntArray, candidates: IntArray, *, times_seen: IntArray
-    ) -> SelectionContext:
-        """The context of one selection.
-
-        Args:
-            train: positions of the train set, int ``[T]``.
-            candidates: positions that may be chosen, int ``[C]``.
-            times_seen: how often each example was trained on, int ``[N]``; copied.
-        """
-        looked_at = np.union1d(train, candidates)
-        vectors = {
-            name: self.recorder.measurer.vectors(name, model, looked_at)
-            for name in sorted(VECTORS & self.what)
-        }
-        embedding = vectors.get("embedding")
-        return SelectionContext(
-            round=self.recorder.history.rounds,
-            candidates=candidates,
-            train=train,
-            times_seen=times_seen.copy(),
-            groups=self.pool.groups,
-            group_names=self.pool.group_names,
-            signals={name: partial(self._history_of, name) for name in self._known_signals()},
-            vector_signals={name: partial(np.asarray, rows) for name, rows in vectors.items()},
-            near=neighbourhood_of(
-                self.pool, train, candidates, near=self.near, embedding=embedding
-            ),
-        )
-
-    def _known_signals(self) -> list[str]:
-        """Those that all measurements are made for, and the fixed ones."""
-        return [
-            name
-            for name, signal in SIGNALS.items()
-            if name not in VECTORS and signal.needs <= self.what
-        ]
-
-    def _history_of(self, name: str) -> FloatArray:
-        if name in FIXED:
-            return self._fixed(name)[None]
-        return history_of(name, self.recorder.history.matrix)
-
-    def _fixed(self, name: str) -> FloatArray:
-        if name == "length":
-            return self._lengths
-        if self.pool.difficulty is None:
-            raise StrategyError(
-                "The signal 'difficulty' needs a difficulty, and the data states none; name a "
-                "column of numbers in data.difficulty, or use the signal 'length'."
-            )
-        return self.pool.difficulty
-
-    @cached_property
-    def _lengths(self) -> FloatArray:
-        return self.recorder.measurer.lengths()
+_Ask = Callable[[SelectionContext, int, np.random.Generator], Selection]
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Where a fit is when something is to be chosen.
-
-    Attributes:
-        model: the transformers model, as it is now.
-        train: positions of the train set, int ``[T]``.
-        times_seen: how often each example was trained on, int ``[N]``.
-        epoch: epochs so far.
-    """
-
-    model: Any
-    train: IntArray
-    times_seen: IntArray
-    epoch: int
-
-
-class Chooser:
+class Selector:
     """Selections of one fit.
 
     Args:
         strategy: decides.
-        recorder: measures, and knows what was measured.
-        what: measurements that the run makes.
-        near: what candidates that were never scored are judged by (``rounds.near``).
+        measurer: measures what the strategy wants to know, and holds what was measured.
+        what: measurements that the run makes; signals made of others are not shown.
+        near: how scores reach candidates that were never scored (``rounds.near``).
         seed: of the draws.
     """
 
     def __init__(
         self,
         strategy: Strategy,
-        recorder: Recorder,
+        measurer: Measurer,
         *,
         what: frozenset[str],
         near: str,
         seed: int,
     ) -> None:
-        self.strategy, self.recorder, self.what, self.seed = strategy, recorder, what, seed
-        self.contexts = ContextBuilder(recorder, what=what, near=near)
+        self.strategy, self.measurer = strategy, measurer
+        self.what, self.near, self.seed = what, near, seed
+        #: Signals that all measurements are made for, and the fixed ones.
+        self.signals = [
+            name for name, signal in SIGNALS.items() if name not in VECTORS and signal.needs <= what
+        ]
 
-    def acquire(self, now: Moment, candidates: IntArray, budget: int) -> IntArray:
-        """As :meth:`activeselect.ActiveSelection.acquire`."""
-        self._score_candidates(now, candidates)
-        prequential = "before" in self.what
+    def reweight(
+        self, model: Any, train: IntArray, *, times_seen: IntArray, epoch: int
+    ) -> Selection:
+        """Weights over the train set for the next pass.
+
+        Args:
+            model: the transformers model, as it is now.
+            train: positions of the train set, int64 ``[T]``.
+            times_seen: how often each example was trained on, int64 ``[N]``.
+            epoch: epochs so far.
+        """
+        context = self._context(model, train, train, times_seen)
+        return self._ask(
+            self.strategy.select, context, len(train), epoch=epoch, stream=Stream.SELECT
+        )
+
+    def acquire(
+        self,
+        model: Any,
+        train: IntArray,
+        candidates: IntArray,
+        budget: int,
+        *,
+        times_seen: IntArray,
+        epoch: int,
+    ) -> IntArray:
+        """New examples for the train set; what the strategy asks for is measured first.
+
+        Args:
+            candidates: positions that may be chosen, int64 ``[C]``.
+            budget: how many.
+
+        Returns:
+            int64 ``[budget]``.
+
+        Raises:
+            StrategyError: if the strategy breaks a promise, or chooses fewer.
+        """
+        self._score_candidates(model, candidates, epoch=epoch)
+        prequential = "prequential" in self.what
         probed = candidates[:0]
         if prequential:
-            probed = self._ask(self.strategy.probe, now, candidates, budget, 7).index
+            context = self._context(model, train, candidates, times_seen)
+            probed = self._ask(
+                self.strategy.probe, context, budget, epoch=epoch, stream=Stream.PROBE
+            ).index
             if len(probed):
-                self.recorder.before(now.model, probed)
-        rest, missing = np.setdiff1d(candidates, probed), budget - len(probed)
-        grown = replace(now, train=np.concatenate([now.train, probed]))
-        chosen = self.select(grown, rest, missing).index if missing else probed[:0]
+                self.measurer.score_prequential(model, probed)
+        chosen = probed[:0]
+        if missing := budget - len(probed):
+            context = self._context(
+                model,
+                np.concatenate([train, probed]),
+                np.setdiff1d(candidates, probed),
+                times_seen,
+            )
+            chosen = self._ask(
+                self.strategy.select, context, missing, epoch=epoch, stream=Stream.SELECT
+            ).index
         if prequential and len(chosen):
-            self.recorder.before(now.model, chosen)
-        self.recorder.close(epoch=now.epoch)
+            self.measurer.score_prequential(model, chosen)
+        self.measurer.store_prequential(epoch=epoch)
         if len(probed) + len(chosen) < budget:
             raise StrategyError(
                 f"Strategy '{self.strategy.name}' acquired {len(probed) + len(chosen)} examples; "
@@ -154,42 +117,77 @@ class Chooser:
             )
         return np.concatenate([probed, chosen])
 
-    def select(self, now: Moment, candidates: IntArray, budget: int) -> Selection:
-        """Ask the strategy; its promises are checked before anything is trained on."""
-        return self._ask(self.strategy.select, now, candidates, budget, 5)
-
-    def _score_candidates(self, now: Moment, candidates: IntArray) -> None:
-        size = min(self.recorder.scoring.candidates, len(candidates))
-        if size and self.recorder.what:
-            rng = self._draws(now, 8)
+    def _score_candidates(self, model: Any, candidates: IntArray, *, epoch: int) -> None:
+        size = min(self.measurer.scoring.candidates, len(candidates))
+        if size and self.measurer.what:
+            rng = self._rng(epoch, Stream.CANDIDATES)
             some = np.sort(rng.choice(candidates, size, replace=False))
-            self.recorder.score(now.model, some, epoch=now.epoch)
+            self.measurer.score(model, some, epoch=epoch)
 
-    def _draws(self, now: Moment, stream: int) -> np.random.Generator:
+    def _rng(self, epoch: int, stream: Stream) -> np.random.Generator:
         # of stage and epoch, not of the scored rounds: how often is scored changes no draw
-        return np.random.default_rng([self.seed, self.recorder.measurer.stage, now.epoch, stream])
+        return np.random.default_rng([self.seed, self.measurer.stage, epoch, stream])
 
     def _ask(
-        self,
-        how: Callable[..., Selection],
-        now: Moment,
-        candidates: IntArray,
-        budget: int,
-        stream: int,
+        self, ask: _Ask, context: SelectionContext, budget: int, *, epoch: int, stream: Stream
     ) -> Selection:
-        context = self.contexts.build(now.model, now.train, candidates, times_seen=now.times_seen)
+        """Ask the strategy; its promises are checked before anything is trained on."""
         started = time.perf_counter()
-        rng = self._draws(now, stream)
+        rng = self._rng(epoch, stream)
 
-        def choose() -> Selection:
-            selection = how(context, budget, rng)
+        def answer() -> Selection:
+            selection = ask(context, budget, rng)
             if not isinstance(selection, Selection):
                 raise StrategyError(
                     f"Strategy '{self.strategy.name}' must return a Selection; "
                     f"received {type(selection).__name__}."
                 )
-            return selection.validated(candidates, budget, name=self.strategy.name)
+            return selection.validated(context.candidates, budget, name=self.strategy.name)
 
-        selection = once(choose)  # whatever a strategy does, all ranks go on with one choice
-        self.recorder.cost.select_s += time.perf_counter() - started
+        selection = once(answer)  # whatever a strategy does, all ranks go on with one choice
+        self.measurer.cost.select_s += time.perf_counter() - started
         return selection
+
+    # --- what the strategy is shown ------------------------------------------------------------
+
+    def _context(
+        self, model: Any, train: IntArray, candidates: IntArray, times_seen: IntArray
+    ) -> SelectionContext:
+        pool = self.measurer.pool
+        shown = np.union1d(train, candidates)
+        vectors = {
+            name: self.measurer.vectors(name, model, shown) for name in sorted(VECTORS & self.what)
+        }
+        return SelectionContext(
+            round=self.measurer.history.rounds,
+            candidates=candidates,
+            train=train,
+            times_seen=times_seen.copy(),
+            groups=pool.groups,
+            group_names=pool.group_names,
+            signals={name: partial(self._history_of, name) for name in self.signals},
+            vector_signals={name: partial(np.asarray, rows) for name, rows in vectors.items()},
+            near=neighbourhood_of(
+                pool, train, candidates, near=self.near, embedding=vectors.get("embedding")
+            ),
+        )
+
+    def _history_of(self, name: str) -> FloatArray:
+        if name in FIXED:
+            return self._fixed(name)[None]
+        return history_of(name, self.measurer.history.matrix)
+
+    def _fixed(self, name: str) -> FloatArray:
+        if name == "length":
+            return self._lengths
+        difficulty = self.measurer.pool.difficulty
+        if difficulty is None:
+            raise StrategyError(
+                "The signal 'difficulty' needs a difficulty, and the data states none; name a "
+                "column of numbers in data.difficulty, or use the signal 'length'."
+            )
+        return difficulty
+
+    @cached_property
+    def _lengths(self) -> FloatArray:
+        return self.measurer.lengths()

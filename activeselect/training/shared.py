@@ -5,7 +5,7 @@ of training; and where the last budget is the whole pool, they end with the same
 follower needs of it is in the study's folder while runs of that seed are left::
 
     shared/mixed/seed-0/<hash of all that they have in common>/
-        parts/                           finished chunks of tests and measurements
+        chunks/                          finished chunks of tests and measurements
         stage-0-<hash of its train set>/
             epoch-002.ckpt               trained weights, where a round is due and at the end
             epoch-002.json               what training has cost by then
@@ -55,7 +55,7 @@ class CommonStage:
     def __init__(
         self, folder: Path, stage: int, train: IntArray, *, epochs: int, due: Sequence[int]
     ) -> None:
-        self.parts = folder / "parts"
+        self.chunks = folder / "chunks"
         content = hashlib.sha256(np.ascontiguousarray(train, dtype="<i8").tobytes()).hexdigest()
         self.path = folder / f"stage-{stage}-{content[:16]}"
         self.epochs, self.due = epochs, frozenset([*due, epochs])

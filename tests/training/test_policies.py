@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from activeselect.scoring.budget import Adaptive, SkipMemorized
+from activeselect.scoring.text_features import text_features
+from activeselect.scoring.trajectory import Counts
 
 from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
 from activeselect.errors import ConfigError
-from activeselect.scoring.budget import Adaptive, SkipMemorized
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
-from activeselect.scoring.text_features import text_features
-from activeselect.scoring.trajectory import Counts
 from activeselect.training.callback import ActiveSelection
 from activeselect.training.history import History
 from activeselect.training.run import ActiveRun
