@@ -55,7 +55,7 @@ HOW_TO_DATAFLEX = (
     "DataFlex's rows are left out: install it into an environment of its own (docs/performance.md, "
     "Overhead) and name that environment's python with --dataflex."
 )
-ROWS = ("none", "paper", "ours", "adaptive", "loss")
+ROWS = ("none", "paper", "ours", "loss")
 SELECTORS = ("loss", "delta_loss")
 
 
@@ -94,12 +94,6 @@ def rows_of(options: argparse.Namespace, study: StudyConfig, where: Path) -> Ite
         "none": lambda: timed("none (random)", replace(ours, strategy="random"), where / "none"),
         "paper": lambda: timed("paper's protocol", paper(ours), where / "paper", "premem"),
         "ours": lambda: timed(f"ours ({options.strategy})", ours, where / "ours", "premem"),
-        "adaptive": lambda: timed(
-            "ours, adaptive samples",
-            replace(ours, scoring=replace(ours.scoring, policy="adaptive")),
-            where / "adaptive",
-            "premem",
-        ),
         "loss": lambda: timed(
             "ours, loss only", replace(ours, strategy="loss"), where / "loss", "mean_nll"
         ),

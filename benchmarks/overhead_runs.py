@@ -26,7 +26,7 @@ from activeselect.data.prompts import encode
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.study.plan import plan
 from activeselect.training.callback import ActiveSelection
-from activeselect.training.measure import Measurer, Recorder
+from activeselect.training.measure import Measurer
 from activeselect.training.run import ActiveRun
 
 
@@ -108,7 +108,7 @@ class _Counting:
     def __init__(self) -> None:
         self.examples = self.tokens = 0
 
-    def scored(self, _: Any, recorder: Recorder, model: Any, index: Any, **__: Any) -> None:
+    def scored(self, _: Any, measurer: Measurer, model: Any, index: Any, **__: Any) -> None:
         self.examples += len(index)
 
     def read(
@@ -125,9 +125,9 @@ def _watched() -> Iterator[tuple[Clock, _Counting]]:
     clock.watch(lightning.Trainer, "fit", "train")
     for method in ("begin", "end_epoch", "acquire"):
         clock.watch(ActiveSelection, method, "select")
-    clock.watch(Recorder, "score", "score", counting.scored)
-    clock.watch(Recorder, "before", "score", counting.scored)
-    clock.watch(Measurer, "measure", "score", counting.read)
+    clock.watch(Measurer, "score", "score", counting.scored)
+    clock.watch(Measurer, "score_prequential", "score", counting.scored)
+    clock.watch(Measurer, "_pass", "score", counting.read)
     clock.watch(Measurer, "vectors", "score")
     try:
         yield clock, counting

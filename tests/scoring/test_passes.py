@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activeselect.scoring.distributed import Parts, deal, score_in_chunks, weights_hash
+from activeselect.scoring.distributed import Chunks, deal, score_in_chunks, weights_hash
 from activeselect.scoring.scorer import Scores
 
 
@@ -57,12 +57,12 @@ def test_every_piece_of_work_is_dealt_once_and_loads_are_near(
 def test_a_pass_is_the_same_however_it_is_cut(order: list[int], batch_tokens: int) -> None:
     index = np.array(order)
     found = score_in_chunks(
-        measured, index, index % 7 + 3, batch_tokens=batch_tokens, parts=Parts(None), key=[]
+        measured, index, index % 7 + 3, batch_tokens=batch_tokens, chunks=Chunks(None), key=[]
     )
     assert_equal(found, measured(index))
 
 
-def interrupted(parts: Parts, index: np.ndarray, after: int, key: list[int]) -> list[int]:
+def interrupted(parts: Chunks, index: np.ndarray, after: int, key: list[int]) -> list[int]:
     """Score until ``after`` chunks are done; returns the positions scored in this attempt."""
     scored: list[int] = []
     chunks = 0
@@ -77,7 +77,7 @@ def interrupted(parts: Parts, index: np.ndarray, after: int, key: list[int]) -> 
 
     lengths = np.full(len(index), 10)
     try:
-        found = score_in_chunks(score, index, lengths, batch_tokens=40, parts=parts, key=key)
+        found = score_in_chunks(score, index, lengths, batch_tokens=40, chunks=parts, key=key)
     except KeyboardInterrupt:
         return scored
     assert_equal(found, measured(index))
@@ -87,7 +87,7 @@ def interrupted(parts: Parts, index: np.ndarray, after: int, key: list[int]) -> 
 def test_what_was_scored_before_a_stop_is_not_scored_again(tmp_path: Path) -> None:
     index = np.random.default_rng(0).permutation(40)
     for after in range(10):
-        parts = Parts(tmp_path / str(after))
+        parts = Chunks(tmp_path / str(after))
         before = interrupted(parts, index, after, [1])
         rest = interrupted(parts, index, 99, [1])
         assert len(before) == 4 * after
@@ -95,7 +95,7 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(tmp_path: Path) -> No
 
 
 def test_parts_of_other_weights_rounds_or_examples_are_not_used(tmp_path: Path) -> None:
-    index, parts = np.arange(40), Parts(tmp_path)
+    index, parts = np.arange(40), Chunks(tmp_path)
     interrupted(parts, index, 99, [1])
     assert interrupted(parts, index, 99, [1]) == []
     assert len(interrupted(parts, index, 99, [2])) == 40
@@ -106,7 +106,7 @@ def test_parts_of_other_weights_rounds_or_examples_are_not_used(tmp_path: Path) 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-3], lambda text: text.replace("5", "6", 1)])
 def test_a_damaged_part_is_measured_again(tmp_path: Path, damage: object) -> None:
-    index, parts = np.arange(40), Parts(tmp_path)
+    index, parts = np.arange(40), Chunks(tmp_path)
     interrupted(parts, index, 99, [1])
     file = sorted(tmp_path.glob("*.json"))[3]
     assert callable(damage)

@@ -31,7 +31,7 @@ from activeselect.config import (
     to_plain,
 )
 from activeselect.errors import StoreError
-from activeselect.scoring.distributed import Parts
+from activeselect.scoring.distributed import Chunks
 from activeselect.study.study import Study
 from activeselect.training.module import ReasoningModule
 from activeselect.training.shared import CommonStage
@@ -176,7 +176,7 @@ def undisturbed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> d
         (CommonStage, "keep", 2),
         (CommonStage, "publish", 1),
         (CommonStage, "load", 2),  # a follower, half through it
-        (Parts, "keep", 3),
+        (Chunks, "keep", 3),
     ],
 )
 def test_a_stop_anywhere_is_continued_by_another_run(

@@ -26,19 +26,19 @@ import lightning
 import torch
 
 from activeselect.cli import run as command
-from activeselect.scoring.distributed import Parts
+from activeselect.scoring.distributed import Chunks
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.folder import RunFolder
 from activeselect.training.module import ReasoningModule
-from activeselect.training.select import Chooser
+from activeselect.training.select import Selector
 
 PHASES: dict[str, tuple[Any, str]] = {
     "training": (ReasoningModule, "training_step"),
     "scoring": (LiveScorer, "score"),
-    "keeping": (Parts, "keep"),
+    "keeping": (Chunks, "keep"),
     "storing": (ScoreStore, "append"),
-    "selecting": (Chooser, "_ask"),
+    "selecting": (Selector, "_ask"),
     "checkpointing": (lightning.Trainer, "save_checkpoint"),
     "testing": (LiveScorer, "evaluate"),
     "saving": (RunFolder, "write_folder"),

@@ -85,7 +85,7 @@ def test_killed_while_training_scoring_and_checkpointing(
 def test_killed_within_the_turns_of_a_sampling_policy(
     model_with_dropout: Path, tmp_path: Path
 ) -> None:
-    chosen = config(model_with_dropout, scoring=in_turns("adaptive"))
+    chosen = config(model_with_dropout, scoring=in_turns("skip-memorized"))
     found = kill_and_compare(chosen, tmp_path, 4, seed=3, only="scoring")
     assert found["died"]["scoring"] >= 3
 
@@ -101,13 +101,12 @@ def test_killed_within_the_turns_of_a_sampling_policy(
             "strategy": {"name": "premem", "threshold": 0.0, "floor": 0.5},
         },
         {"measure": ("prequential",)},
-        {"scoring": in_turns("adaptive")},
         {
             "scoring": in_turns("skip-memorized"),
             "rounds": RoundsConfig(budgets=(16, 24), restart=False),
         },
     ],
-    ids=["acquire", "reweight", "prequential", "adaptive", "skip-memorized"],
+    ids=["acquire", "reweight", "prequential", "skip-memorized"],
 )
 def test_killed_at_many_random_moments(
     model_with_dropout: Path, tmp_path: Path, changes: dict[str, Any]

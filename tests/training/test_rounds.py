@@ -18,6 +18,7 @@ from activeselect import (
     DataConfig,
     Pool,
     PromptConfig,
+    RoundsConfig,
     ScoringConfig,
     Selection,
     SelectionContext,
@@ -118,7 +119,9 @@ def test_only_what_is_required_is_measured(tiny_model: Path, pool: Pool, tmp_pat
 
 
 def test_nothing_is_scored_after_score_until(tiny_model: Path, pool: Pool, tmp_path: Path) -> None:
-    selection = fit(tiny_model, pool, tmp_path, "premem", score_until=2)
+    selection = fit(
+        tiny_model, pool, tmp_path, "premem", rounds=RoundsConfig(mode="reweight", score_until=2)
+    )
     assert selection.round == 2
 
 
