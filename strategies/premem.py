@@ -6,14 +6,22 @@ from typing import ClassVar
 
 import numpy as np
 
-from activeselect.selection.strategy import Selection, SelectionContext, Strategy, choose
+from activeselect.selection.strategy import (
+    Selection,
+    SelectionContext,
+    Strategy,
+    choose,
+    draw,
+)
 
 
 class PreMemorization(Strategy):
     """Prefer examples (or new ones near them) of low pre-memorization accuracy.
 
     Prefers: examples whose premem is at most ``threshold``, all alike; the others get ``floor``
-        times that weight. An example that was never scored counts as not understood.
+        times that weight. An example that was never scored counts as not understood. When it
+        acquires, a candidate that was scored itself (``scoring.candidates``) counts by its own
+        score, and every other one by the expected weight of its kind.
     Helps: when the model masters much of the data already and the rest can be learned.
     Hurts: on data with wrong or unlearnable answers, whose premem stays low for ever; it then
         buys noise.
@@ -39,6 +47,13 @@ class PreMemorization(Strategy):
         self.favours = {"premem": "low"} if threshold < 1 and floor < 1 else {}
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
-        premem = context.latest("premem")[context.train]
-        understood = premem > self.threshold  # False where premem is NaN
-        return choose(context, np.where(understood, self.floor, 1.0), budget, rng)
+        premem = context.latest("premem")
+        # not understood where premem is NaN
+        weight = np.where(premem > self.threshold, self.floor, 1.0)
+        measured = ~np.isnan(premem[context.candidates])
+        if context.reweights or not measured.any():
+            return choose(context, weight[context.train], budget, rng)
+        known = ~np.isnan(premem)
+        known[context.train] = True
+        weight[~known] = np.nan
+        return draw(context, context.carry(weight), budget, rng)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from activeselect.errors import ConfigError, did_you_mean, require
 
 MODES = ("acquire", "reweight")
-NEAR = ("auto", "group", "text", "embedding")
+NEAR = ("auto", "group", "text", "embedding", "regression")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class RoundsConfig:
             the largest: what it measures is for the record, the report and the forecast.
         restart: start every stage from the base model (as the paper does), or continue.
         near: what a candidate is judged by that was never scored itself: the scored examples of
-            its ``group``, or those of the most similar ``text`` or ``embedding``; ``auto``: by
-            group where the pool has groups, else by text.
+            its ``group``, those of the most similar ``text`` or ``embedding``, or a ``regression``
+            on its text; ``auto``: whichever predicts held-out scores best, or none of them.
         regions: replace the pool's groups by that many clusters of its questions, for strategies
             that think in groups.
     """

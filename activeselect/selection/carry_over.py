@@ -21,13 +21,12 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import RidgeCV
-from sklearn.preprocessing import TargetEncoder
 
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.data.pool import Pool
 from activeselect.data.text_features import text_counts, without_numbers
+from activeselect.selection.context import Neighbourhood
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
 Columns = NDArray[np.float32]
 
 #: Known examples from which on ways are compared; fewer cannot tell them apart.
@@ -127,7 +126,8 @@ class WordComponents:
             return self
         size = min(self.size, table.shape[1] - 1, table.shape[0] - 1)
         if size > 0:
-            self._svd = TruncatedSVD(size, random_state=0).fit(table)
+            with np.errstate(invalid="ignore"):  # texts that are all alike vary in nothing
+                self._svd = TruncatedSVD(size, random_state=0).fit(table)
         return self
 
     def transform(self, texts: list[str]) -> Columns:
@@ -149,11 +149,11 @@ class TextRegression(BaseEstimator):  # type: ignore[misc]
 
     Args:
         trees: of the forest.
-        seed: of the forest and of the folds in which the means of groups are shrunken.
+        seed: of the forest, and of the folds across which the means of groups are taken.
 
     Source:
         Ridge with leave-one-out choice of the penalty; extremely randomized trees (Geurts et al.,
-        2006); empirical-Bayes means of groups (Micci-Barreca, 2001), fitted across folds.
+        2006); empirical-Bayes means of groups (Micci-Barreca, 2001).
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -165,18 +165,19 @@ class TextRegression(BaseEstimator):  # type: ignore[misc]
         True
     """
 
-    def __init__(self, trees: int = 60, seed: int = 0) -> None:
+    def __init__(self, trees: int = 40, seed: int = 0) -> None:
         self.trees = trees
         self.seed = seed
 
     def fit(self, features: Features, y: FloatArray) -> TextRegression:
         """Fit to the values ``y``, finite, float64 ``[B]`` (B at least 10)."""
         self.range_ = float(y.min()), float(y.max())
-        self.encoder_, self.pca_ = None, None
+        self.means_: FloatArray | None = None
+        self.pca_ = None
         encoded = None
         if features.groups is not None and len(np.unique(features.groups)) > 1:
-            self.encoder_ = TargetEncoder(target_type="continuous", random_state=self.seed)
-            encoded = self.encoder_.fit_transform(features.groups[:, None], y)
+            encoded = self._held_out_means(features.groups, y)
+            self.means_ = _shrunken(features.groups, y)
         if features.vectors is not None:
             self.pca_ = PCA(min(20, *features.vectors.shape), random_state=self.seed)
             self.pca_.fit(features.vectors)
@@ -203,8 +204,9 @@ class TextRegression(BaseEstimator):  # type: ignore[misc]
 
     def _predict(self, features: Features) -> FloatArray:
         encoded = None
-        if self.encoder_ is not None and features.groups is not None:
-            encoded = self.encoder_.transform(features.groups[:, None])
+        if self.means_ is not None and features.groups is not None:
+            # a group that nothing is known of is like the mean, which stands last
+            encoded = self.means_[np.minimum(features.groups, len(self.means_) - 1)][:, None]
         blocks = self._blocks(features, encoded)
         expected = [
             model.predict((np.hstack(blocks[names]) - mean) / spread)
@@ -214,6 +216,16 @@ class TextRegression(BaseEstimator):  # type: ignore[misc]
         ]
         mean: FloatArray = np.mean(expected, axis=0)
         return mean
+
+    def _held_out_means(self, groups: NDArray[np.int32], y: FloatArray) -> FloatArray:
+        """Each example's group mean without its own fold, else it would know its own value."""
+        fold = np.random.default_rng(self.seed).permutation(len(y)) % _FOLDS
+        encoded = np.empty((len(y), 1))
+        for number in range(_FOLDS):
+            out = fold == number
+            means = _shrunken(groups[~out], y[~out])
+            encoded[out, 0] = means[np.minimum(groups[out], len(means) - 1)]
+        return encoded
 
     def _blocks(self, features: Features, encoded: FloatArray | None) -> _Blocks:
         # what is longer or larger than all that was fitted to counts as the longest of it
@@ -262,6 +274,22 @@ _INPUTS = ("counts", "words", "trees")
 def _spread(columns: FloatArray) -> FloatArray:
     spread = columns.std(axis=0)
     return np.where(spread > 0, spread, 1.0)
+
+
+def _shrunken(groups: NDArray[np.int32], y: FloatArray) -> FloatArray:
+    """Empirical-Bayes means of groups 0, 1, ..., then the mean of all, float64 ``[G + 1]``.
+
+    A group of n examples is worth n, and the mean of all as many as the variance within groups is
+    larger than that between them.
+    """
+    size = np.bincount(groups)
+    total = np.bincount(groups, weights=y)
+    mean = y.mean()
+    own = np.divide(total, size, out=np.full(len(size), mean), where=size > 0)
+    within = float(((y - own[groups]) ** 2).sum()) / max(len(y) - np.count_nonzero(size), 1)
+    between = max(float(((own[groups] - mean) ** 2).mean()) - within / max(size.mean(), 1), 1e-12)
+    weight = size / (size + within / between)
+    return np.append(mean + weight * (own - mean), mean)
 
 
 #: Predicts the values of the examples ``of``, int ``[M]``, from the values ``[N]`` of all, NaN
@@ -319,6 +347,7 @@ class CarryOver:
         ways: by name, simplest first.
         train: positions of the train set, int64 ``[T]``.
         candidates: positions of the candidates, int64 ``[C]``.
+        nearest: for ways that share weight among neighbours, what does so, by name.
         seed: of the folds.
 
     Example:
@@ -334,9 +363,16 @@ class CarryOver:
     """
 
     def __init__(
-        self, ways: Mapping[str, Way], train: IntArray, candidates: IntArray, *, seed: int = 0
+        self,
+        ways: Mapping[str, Way],
+        train: IntArray,
+        candidates: IntArray,
+        *,
+        nearest: Mapping[str, Callable[[IntArray], Neighbourhood]] | None = None,
+        seed: int = 0,
     ) -> None:
         self.ways, self.train, self.candidates, self.seed = dict(ways), train, candidates, seed
+        self.nearest = nearest or {}
         self._last: tuple[FloatArray, Carried] | None = None
 
     def average(self, value: FloatArray) -> FloatArray:
@@ -348,10 +384,17 @@ class CarryOver:
         return self.carried(value).error
 
     def spread(self, weight: FloatArray) -> FloatArray:
-        """Weights on the train set ``[T]`` as expected weights ``[C]`` of the same sum."""
+        """Weights on the train set ``[T]`` as expected weights ``[C]`` of the same sum.
+
+        Where the way that predicts weights best is one of neighbours, each example shares its
+        weight among the candidates near it, as without a comparison.
+        """
         value = np.full(1 + max(self.train.max(initial=0), self.candidates.max(initial=0)), np.nan)
         value[self.train] = weight
-        expected = self.average(value)
+        carried = self.carried(value)
+        if carried.by in self.nearest:
+            return self.nearest[carried.by](self.candidates).spread(weight)
+        expected = np.nan_to_num(carried.value)
         total = expected.sum()
         if not total > 0:  # no weight at all, or no candidate, or no train set
             return np.full(len(self.candidates), weight.sum() / max(len(self.candidates), 1))

@@ -38,6 +38,9 @@ class _Part:
     def average(self, value: FloatArray) -> FloatArray:
         return self.near.average(value)[self.where]
 
+    def error(self, value: FloatArray) -> FloatArray:
+        return self.near.error(value)[self.where]
+
 
 def among(context: SelectionContext, index: IntArray) -> SelectionContext:
     """The same situation with these candidates only."""

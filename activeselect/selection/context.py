@@ -21,7 +21,10 @@ class Neighbourhood(Protocol):
         """Each train example shares its weight ``[T]`` among the candidates near it, ``[C]``."""
 
     def average(self, value: FloatArray) -> FloatArray:
-        """Mean of the known values ``[N]`` near each candidate, ``[C]``; NaN where none is."""
+        """Expected value of each candidate from the known ones ``[N]``, ``[C]``; NaN: no idea."""
+
+    def error(self, value: FloatArray) -> FloatArray:
+        """Standard error of :meth:`average`, the noise of a measurement included, ``[C]``."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class _Nowhere:
     def spread(self, weight: FloatArray) -> FloatArray:
         raise StrategyError("This context has no neighbourhood: pass near= to it.")
 
-    average = spread
+    average = error = spread
 
 
 @dataclass(frozen=True)
@@ -147,9 +150,9 @@ class SelectionContext:
     def scores(self, signal: str) -> FloatArray:
         """The newest measurement of a signal for each candidate, float64 ``[C]``.
 
-        A candidate that was never scored gets the mean of the scored examples near it: those of
-        its group, or its nearest neighbours where the pool has no groups; NaN where there are
-        none.
+        A candidate that was never scored gets what the scored examples say of it, as
+        ``rounds.near`` decides: by their groups, texts or embeddings, whichever predicts held-out
+        scores best, or their mean where nothing does; NaN where there are none.
         """
         return self.carry(self.latest(signal))
 
@@ -164,6 +167,16 @@ class SelectionContext:
         if self.reweights or not np.isnan(own).any():
             return own
         return np.where(np.isnan(own), self.near.average(values), own)
+
+    def error(self, values: FloatArray) -> FloatArray:
+        """Standard error of :meth:`carry`, ``[C]``: 0 where a candidate was measured itself.
+
+        It is that of the value as a prediction of one measurement, whose noise it includes.
+        """
+        own = values[self.candidates]
+        if self.reweights or not np.isnan(own).any():
+            return np.where(np.isnan(own), np.nan, 0.0)
+        return np.where(np.isnan(own), self.near.error(values), 0.0)
 
     def vectors(self, signal: str) -> NDArray[np.float32]:
         """A vector per example (``embedding``, ``gradient``), float32 ``[N, D]``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from activeselect.arrays import FloatArray, IntArray
 from activeselect.data.pool import Pool
 from activeselect.errors import ConfigError
+from activeselect.selection.carry_over import CarryOver, Features, Way, by_regression
 from activeselect.selection.strategy import Neighbourhood
 from activeselect.selection.vectors import unit
 
@@ -47,6 +49,17 @@ class GroupNeighbourhood:
         total = np.bincount(self.groups[known], weights=value[known], minlength=self._size)
         members = np.bincount(self.groups[known], minlength=self._size)
         return _ratio(total, members, np.nan)[self.groups[self.candidates]]
+
+    def error(self, value: FloatArray) -> FloatArray:
+        """Standard deviation of the known values of its group, ``[C]``."""
+        return _deviation(self, value)
+
+
+def _deviation(near: Neighbourhood, value: FloatArray) -> FloatArray:
+    """Standard deviation of the known values near each candidate, ``[C]``."""
+    centred = value - np.nanmean(value) if not np.isnan(value).all() else value
+    square = near.average(centred**2) - near.average(centred) ** 2
+    return np.asarray(np.sqrt(np.maximum(square, 0.0)))
 
 
 def _ratio(total: NDArray[Any], members: NDArray[np.int64], empty: float) -> FloatArray:
@@ -88,6 +101,10 @@ class NearestNeighbourhood(ABC):
             return np.full(len(self.candidates), value[known].mean())
         mean: FloatArray = value[known][near].mean(axis=1)
         return mean
+
+    def error(self, value: FloatArray) -> FloatArray:
+        """Standard deviation of the known values of its neighbours, ``[C]``."""
+        return _deviation(self, value)
 
     @abstractmethod
     def _nearest(self, among: IntArray, of: IntArray) -> IntArray | None:
@@ -204,9 +221,10 @@ def neighbourhood_of(
     """What is near what, as ``rounds.near`` says.
 
     Args:
-        near: ``group``, ``text``, ``embedding``, or ``auto``: by group where the pool has
-            groups, else by text.
-        embedding: float32 ``[N, D]``, for ``embedding``.
+        near: ``group``, ``text``, ``embedding``, ``regression``, or ``auto``: whichever of them
+            predicts held-out values best (:class:`activeselect.selection.carry_over.CarryOver`).
+        embedding: float32 ``[N, D]``, for ``embedding``; where there is one, ``auto`` and
+            ``regression`` use it, too.
 
     Raises:
         ConfigError: if the pool has no groups, and near is ``group``.
@@ -221,6 +239,37 @@ def neighbourhood_of(
         if embedding is None:
             raise ConfigError("rounds.near: embedding needs embeddings; none were measured.")
         return EmbeddingNeighbourhood(embedding, train, candidates)
-    if near == "text" or not grouped:
+    if near == "text":
         return TextNeighbourhood(pool, train, candidates)
-    return GroupNeighbourhood(pool.groups, train, candidates)
+    if near == "group":
+        return GroupNeighbourhood(pool.groups, train, candidates)
+    return _best_of(pool, train, candidates, embedding, regression_only=near == "regression")
+
+
+def _best_of(
+    pool: Pool,
+    train: IntArray,
+    candidates: IntArray,
+    embedding: NDArray[np.float32] | None,
+    *,
+    regression_only: bool,
+) -> CarryOver:
+    nearest: dict[str, Callable[[IntArray], Neighbourhood]] = {}
+    if not regression_only:
+        if len(pool.group_names) > 1:
+            nearest["group"] = lambda of: GroupNeighbourhood(pool.groups, train, of)
+        nearest["text"] = lambda of: TextNeighbourhood(pool, train, of)
+        if embedding is not None:
+            nearest["embedding"] = lambda of: EmbeddingNeighbourhood(embedding, train, of)
+    features: list[Features] = []
+
+    def regress(value: FloatArray, of: IntArray) -> FloatArray:
+        if not features:  # texts are read once something is to be carried over
+            features.append(Features.of(pool, vectors=embedding))
+        return by_regression(features[0])(value, of)
+
+    ways: dict[str, Way] = {
+        name: lambda value, of, make=make: make(of).average(value)  # type: ignore[misc]
+        for name, make in nearest.items()
+    }
+    return CarryOver({**ways, "regression": regress}, train, candidates, nearest=nearest)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from activeselect.data.pool import Pool, Problem
 from activeselect.errors import ConfigError
 from activeselect.selection import neighbours as acquire
+from activeselect.selection.carry_over import CarryOver
 from activeselect.selection.neighbours import (
     EmbeddingNeighbourhood,
     GroupNeighbourhood,
@@ -223,8 +224,9 @@ def test_rounds_near_decides() -> None:
     def kind(pool: Pool, near: str) -> type:
         return type(neighbourhood_of(pool, train, candidates, near=near, embedding=vectors))
 
-    assert kind(grouped, "auto") is kind(grouped, "group") is GroupNeighbourhood
-    assert kind(plain, "auto") is kind(plain, "text") is kind(grouped, "text") is TextNeighbourhood
+    assert kind(grouped, "group") is GroupNeighbourhood
+    assert kind(plain, "text") is kind(grouped, "text") is TextNeighbourhood
+    assert kind(plain, "auto") is kind(grouped, "auto") is kind(plain, "regression") is CarryOver
     assert kind(plain, "embedding") is kind(grouped, "embedding") is EmbeddingNeighbourhood
     with pytest.raises(ConfigError, match=r"expected a pool with groups.*rounds\.regions"):
         kind(plain, "group")
