@@ -72,7 +72,7 @@ def run_dataflex(
         tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
         raise ActiveSelectError(
             f"DataFlex ({python}) stopped with code {done.returncode}: {tail}. Expected an "
-            "environment as docs/performance.md describes it."
+            "environment as docs/research/performance.md describes it."
         )
     written: dict[str, Any] = json.loads(result.read_text())
     return written

@@ -52,8 +52,8 @@ from activeselect.errors import ActiveSelectError, ConfigError
 from activeselect.study.cell import quiet_worker
 
 HOW_TO_DATAFLEX = (
-    "DataFlex's rows are left out: install it into an environment of its own (docs/performance.md, "
-    "Overhead) and name that environment's python with --dataflex."
+    "DataFlex's rows are left out: install it into an environment of its own "
+    "(docs/research/performance.md, Overhead) and name that environment's python with --dataflex."
 )
 ROWS = ("none", "paper", "ours", "loss")
 SELECTORS = ("loss", "delta_loss")

@@ -1,8 +1,8 @@
 """Everything that was tried for the forecast, judged alike: ``python -m ...candidates DIR``.
 
 Prints leave-one-run-out R2 and MAE of each candidate on every dataset of a trace folder, as the
-table in docs/forecast.md. Whatever a candidate can set (thresholds, ratios, calibration) is chosen
-anew without the judged run.
+table in docs/research/forecast.md. Whatever a candidate can set (thresholds, ratios, calibration)
+is chosen anew without the judged run.
 """
 
 from __future__ import annotations

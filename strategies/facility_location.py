@@ -27,7 +27,7 @@ class FacilityLocation(Strategy):
     chosen one, and similarities below 0 count as 0. Lazy greedy, exact on the graph of each
     example's ``neighbours`` nearest ones; these are searched in the leaves of ``trees`` trees,
     so that the work is near-linear in the pool. What that loses against the greedy rule over all
-    pairs is measured by ``benchmarks/selection.py --quality`` (docs/performance.md).
+    pairs is measured by ``benchmarks/selection.py --quality`` (docs/research/performance.md).
 
     Prefers: the middle of dense regions that the train set does not represent yet; when
         reweighting, a representative share.

@@ -34,7 +34,7 @@ class KCenter(Strategy):
     covered by the exact greedy rule; a larger one is cut into leaves of similar examples, and a
     chosen example is compared with its own leaf and the four nearest ones only (the first 64
     with all). That is linear in the pool and in the budget; what it loses against the exact rule
-    is measured by ``benchmarks/selection.py --quality`` (docs/performance.md).
+    is measured by ``benchmarks/selection.py --quality`` (docs/research/performance.md).
 
     Prefers: what is unlike anything in the train set; when reweighting, a spread-out share.
     Helps: when the pool is redundant and all its regions matter.

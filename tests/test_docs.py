@@ -13,7 +13,7 @@ import pytest
 
 from activeselect.cli import run
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "guide"
 PAGES = ("own-data", "one-gpu", "offline")
 #: So that a random model on a busy machine is done in seconds; nothing else is changed.
 SMALLER = {

@@ -27,7 +27,7 @@ from activeselect.errors import ActiveSelectError, ConfigError, did_you_mean
 #
 # A stretch of digits and of the signs between them is one number or none: where its form is not
 # one that is read, it is refused, and never replaced by a part of it (`1.200,50` is not `50`).
-# docs/data.md has the table of forms.
+# docs/guide/data.md has the table of forms.
 
 _LONGEST = 128  # characters; longer digit strings are compared as text
 _MINUS = "\u2212\u2013\ufe63\uff0d-"  # minus, en dash, small and full-width hyphen, hyphen

@@ -245,7 +245,7 @@ def load_data(config: DataConfig, *, seed: int) -> LoadedData:
         seed: of a generated preset; real data does not depend on it.
 
     Raises:
-        DataError: if a source cannot be read or rows are broken (see ``docs/data.md``).
+        DataError: if a source cannot be read or rows are broken (see ``docs/guide/data.md``).
     """
     if config.preset is not None:
         sizes = {"pool_size": config.pool_size, "test_size": config.test_limit}

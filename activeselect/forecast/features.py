@@ -1,6 +1,6 @@
 """From what a run recorded about its train examples to the numbers a forecast is made of.
 
-Two changes to the paper's metric, both measured in docs/forecast.md:
+Two changes to the paper's metric, both measured in docs/research/forecast.md:
 
 * sampled accuracies are first shrunk until they spread as the true ones do (`shrink_accuracy`),
   because the metric is made of maxima and minima of them, and those depend on how much noise is in;

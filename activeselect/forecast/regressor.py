@@ -36,7 +36,7 @@ from activeselect.errors import DataError
 #   Errors of one run go together, so a run may be inside throughout or outside throughout. The
 #   correction that would make this a guarantee at any number of runs (weight 1/(K+1) for the unseen
 #   run) makes every 90% interval infinite below 9 runs and the largest error ever seen at 9; it is
-#   left out, so the coverage is approximate, and measured in docs/forecast.md;
+#   left out, so the coverage is approximate, and measured in docs/research/forecast.md;
 #  * the wider of that and Student's t interval around errors with mean 0 (K - 1 degrees of freedom
 #   for
 #   K runs) with fewer than `FEW_RUNS` runs, or with too few checkpoints for a quantile of that

@@ -234,8 +234,8 @@ def collect(config: Row, out: Path) -> tuple[Row, Answers]:
         out: its folder.
 
     Returns:
-        The part of ``results.json`` that is measured and not concluded (``docs/results.md``
-        describes each field), and right or wrong for each test problem.
+        The part of ``results.json`` that is measured and not concluded (its fields:
+        ``docs/reference/results.md``), and right or wrong for each test problem.
 
     Raises:
         StoreError: if a file of a finished run is absent or damaged.

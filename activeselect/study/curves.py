@@ -1,7 +1,7 @@
 """Learning curves as pure functions of arrays: monotone, interpolated, inverted, compared.
 
 All functions work along the last axis (budgets) and broadcast over the leading ones, so that a
-thousand resampled curves cost about as much as one. See ``docs/statistics.md`` for the choices.
+thousand resampled curves cost about as much as one. The choices: ``docs/guide/statistics.md``.
 """
 
 from __future__ import annotations

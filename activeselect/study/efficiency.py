@@ -1,7 +1,7 @@
 """How much data a strategy saves: ratios, areas and shares of the oracle's gain, with intervals.
 
 The one entry point of a study is :func:`analyse`; the rows it returns go into ``results.json``.
-Reasons and the measured coverage of the intervals: ``docs/statistics.md``.
+Reasons and the measured coverage of the intervals: ``docs/guide/statistics.md``.
 """
 
 from __future__ import annotations

@@ -183,8 +183,8 @@ def resample(curves: CurveSet, resamples: int, rng: np.random.Generator) -> dict
     budgets, and divides by the root of a chi-square with S - 1 degrees of freedom, so that a
     linear function of the curves follows exactly Student's t around its estimate when seeds are
     normal. Counting seeds with replacement instead gives intervals far too narrow for 3 to 5
-    seeds (``docs/statistics.md``). The luck of the test draw is counted once: it is part of the
-    spread between seeds where each seed has its own test set, and drawn as a second level
+    seeds (``docs/guide/statistics.md``). The luck of the test draw is counted once: it is part of
+    the spread between seeds where each seed has its own test set, and drawn as a second level
     (crossed with the seeds) where all share one.
 
     Args:

@@ -1,4 +1,4 @@
-"""Numbers are read exactly or refused: every form of the table in docs/data.md, and real labels."""
+"""Numbers are read exactly or refused: every form in docs/guide/data.md, and real labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from activeselect.data.answers import get_checker, last_number, parse_number
 from activeselect.data.load import load_pool
 from activeselect.errors import DataError
 
-PAGE = Path(__file__).parents[2] / "docs" / "data.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "data.md"
 ROW = re.compile(r"\| (`.+) \| (\S+) \| (\S+) \|")
 
 

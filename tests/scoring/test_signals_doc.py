@@ -1,4 +1,4 @@
-"""docs/signals.md names every signal."""
+"""docs/guide/signals.md names every signal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from activeselect.scoring.signals import SIGNALS
 
-DOC = Path(__file__).resolve().parents[2] / "docs" / "signals.md"
+DOC = Path(__file__).resolve().parents[2] / "docs" / "guide" / "signals.md"
 
 
 def test_the_table_names_every_signal_and_no_other() -> None:
