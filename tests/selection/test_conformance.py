@@ -28,6 +28,8 @@ PROBER = f"{Path(__file__).with_name('prober.py')}:Prober"
 #: Strategy -> the parameters it is tested with; every parameter of a strategy has to occur.
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "random": [{}],
+    "balanced": [{}],
+    "accuracy": [{}, {"threshold": 0.0, "floor": 0.0}, {"threshold": 1.0}, {"floor": 0.2}],
     "premem": [{}, {"threshold": 0.0, "floor": 0.0}, {"threshold": 1.0}, {"floor": 0.2}],
     "oracle": [{"targets": TARGETS}],
     "full": [{}],
