@@ -11,11 +11,14 @@ from activeselect.errors import StudyError
 from activeselect.forecast.regressor import TestAccuracyRegressor
 from activeselect.study.collect import Answers, axes_of
 from activeselect.study.efficiency import Analysis, analyse
-from activeselect.study.plan import FROM_PRESET
+from activeselect.study.plan import FROM_PRESET, INFORMED
 from activeselect.study.resampling import CurveSet
 
 _FEWEST_RUNS = 3  # below that, leaving one run out leaves nothing to fit on
 DATA = "unique_examples"
+_JUDGED = ("efficiency", "targets", "gain", "oracle_share", "controls")
+#: Strategies that measure nothing: what one that does has to beat.
+FREE = ("random", "balanced", "difficulty", "longest")
 
 Row = dict[str, Any]
 
@@ -41,7 +44,7 @@ def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = No
     body: Row = {
         **measured,
         "axis": axis,
-        **{key: [] for key in ("efficiency", "targets", "gain", "oracle_share", "bills")},
+        **{key: [] for key in (*_JUDGED, "bills")},
         "verdicts": [],
         "left_out": [],
     }
@@ -67,7 +70,7 @@ def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = No
 
 
 def _add(body: Row, dataset: str, analysis: Analysis) -> None:
-    for key in ("efficiency", "targets", "gain", "oracle_share"):
+    for key in _JUDGED:
         body[key] += [{"preset": dataset} | row for row in getattr(analysis, key)]
     body["verdicts"] += [f"{dataset}: {text}" for text in analysis.verdicts]
 
@@ -107,11 +110,13 @@ class _Paired:
             spent=None if axis == DATA else {name: self._spent(name, axis) for name in answers},
         )
         strategies = self.config["strategies"]
-        oracle = next((name for name in self.labels if strategies[name] == FROM_PRESET), None)
+        oracles = [name for name in self.labels if strategies[name] in (FROM_PRESET, INFORMED)]
+        oracle = oracles[0] if oracles else None
         return analyse(
             curves,
             self.config["baseline"],
             oracle=oracle,
+            controls=[name for name in self.labels if _free(strategies[name])],
             level=self.config["level"],
             rng=np.random.default_rng(0),
         )
@@ -123,6 +128,10 @@ class _Paired:
             for seed in self.seeds
         ]
         return [[row["bill"][axis] for row in rows] for rows in by_seed]
+
+
+def _free(spec: Any) -> bool:
+    return (spec.get("name") if isinstance(spec, Mapping) else spec) in FREE
 
 
 def forecast(tau: float, curves: Sequence[Row]) -> Row:

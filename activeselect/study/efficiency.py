@@ -6,6 +6,7 @@ Reasons and the measured coverage of the intervals: ``docs/guide/statistics.md``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from activeselect.study.curves import (
 from activeselect.study.resampling import (
     RESAMPLES,
     CurveSet,
+    Draws,
     Pair,
     Row,
     draw,
@@ -27,7 +29,12 @@ from activeselect.study.resampling import (
     means,
     names_or_error,
 )
-from activeselect.study.verdicts import efficiency_verdict, share_verdict, whole_curve_verdict
+from activeselect.study.verdicts import (
+    control_verdict,
+    efficiency_verdict,
+    share_verdict,
+    whole_curve_verdict,
+)
 
 # --- How much more accurate a strategy is over the measured range, and what share of the possible
 
@@ -92,6 +99,29 @@ def share_row(pair: Pair, oracle: Pair) -> Row:
     return row | {"share": share, "low": float(shares[0]), "high": float(shares[1])}
 
 
+def control_row(
+    curves: CurveSet,
+    name: str,
+    controls: Sequence[str],
+    drawn: Draws | None,
+    level: float,
+) -> Row:
+    """A strategy against all controls that measure nothing, stated for the hardest of them.
+
+    The hardest control is the one that leaves the strategy the lowest lower end. Whoever beats
+    every control, each at ``level``, beats the best one at that level too, though nobody knows
+    which it is (Berger 1982, intersection-union test): no correction for their number is due.
+    """
+    rows = [_whole_row(Pair(curves, name, other, drawn, level), 1, level) for other in controls]
+    hardest = min(rows, key=lambda row: (row["low"] or 0.0, row["ratio"] or 0.0))
+    against = {row["baseline"]: row["evidence"] for row in rows}
+    kept = ("strategy", "cost", "ratio", "low", "high", "level", "seeds")
+    row: Row = {key: hardest[key] for key in kept}
+    row |= {"control": hardest["baseline"], "against": against}
+    row["beats_all"] = set(against.values()) == {"better"}
+    return row | {"verdict": control_verdict(row)}
+
+
 @dataclass(frozen=True)
 class Analysis:
     """What the measurements of one dataset say.
@@ -104,6 +134,8 @@ class Analysis:
         gain: mean accuracy gain over the measured range and its effect size, one row per
             strategy.
         oracle_share: share of the oracle's gain, one row per strategy (empty without oracle).
+        controls: each strategy that measures something against those that do not, one row per
+            strategy: the hardest control, and whether all are beaten.
         verdicts: one sentence per strategy, on the whole curve.
     """
 
@@ -111,6 +143,7 @@ class Analysis:
     targets: list[Row]
     gain: list[Row]
     oracle_share: list[Row]
+    controls: list[Row]
     verdicts: list[str]
 
 
@@ -119,6 +152,7 @@ def analyse(
     baseline: str,
     *,
     oracle: str | None = None,
+    controls: Sequence[str] = (),
     level: float = 0.95,
     resamples: int = RESAMPLES,
     rng: np.random.Generator,
@@ -129,6 +163,7 @@ def analyse(
         curves: the measurements of one dataset.
         baseline: name of the strategy to compare with, usually ``random``.
         oracle: name of the oracle allocation, if it was run.
+        controls: names of the strategies that measure nothing; the baseline is always one.
         level: coverage of each interval. The whole-curve rows have a second one, at which all
             strategies but the oracle hold together; their evidence is judged by it.
         resamples: number of resampled curves.
@@ -146,7 +181,7 @@ def analyse(
         >>> row["budget"], 1.7 < row["ratio"] < 2.3, row["evidence"]
         (200, True, 'better')
     """
-    names_or_error(curves, [baseline, *([oracle] if oracle is not None else [])])
+    names_or_error(curves, [baseline, *controls, *([oracle] if oracle is not None else [])])
     drawn = draw(curves, resamples, rng) if curves.seeds > 1 else None
     others = [name for name in curves.strategies if name != baseline]
     pairs = {name: Pair(curves, name, baseline, drawn, level) for name in others}
@@ -167,10 +202,15 @@ def analyse(
         if oracle is not None and name != oracle:
             share.append(share_row(pair, pairs[oracle]))
     verdicts = [row["verdict"] for row in efficiency if row["budget"] is None]
+    free = list(dict.fromkeys([baseline, *controls]))
+    judged: list[Row] = []
+    if len(free) > 1:  # against the baseline alone the sentence above says it
+        judged = [control_row(curves, n, free, drawn, level) for n in family if n not in free]
+        verdicts += [row["verdict"] for row in judged]
     if oracle is not None:
         # where the oracle itself gains nothing, that is one sentence and not one per strategy
         verdicts += dict.fromkeys(share_verdict(row, oracle) for row in share)
-    return Analysis(efficiency, targets, gain, share, verdicts)
+    return Analysis(efficiency, targets, gain, share, judged, verdicts)
 
 
 def _efficiency_rows(pair: Pair) -> list[Row]:
@@ -230,12 +270,12 @@ def _estimate(log_value: FloatArray, draws: FloatArray | None, level: float) -> 
     """Log ratio, log interval and evidence of one comparison; still infinite where censored."""
     row: Row = {"log": float(log_value), "level": level}
     if draws is None:
-        none = {"log_low": None, "log_high": None, "probability_of_improvement": None}
+        none = {"log_low": None, "log_high": None, "share_of_resamples_better": None}
         return row | none | {"evidence": "unknown"}
     low, high = (float(end) for end in interval(draws, level))
     # A tie counts half: two equal strategies are at 0.5.
-    probability = float(np.mean(draws > 0) + np.mean(draws == 0) / 2)
-    row |= {"log_low": low, "log_high": high, "probability_of_improvement": probability}
+    share = float(np.mean(draws > 0) + np.mean(draws == 0) / 2)
+    row |= {"log_low": low, "log_high": high, "share_of_resamples_better": share}
     return row | {"evidence": _evidence(low, high)}
 
 

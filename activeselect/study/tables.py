@@ -221,7 +221,7 @@ def whole_rows(results: Results, preset: str) -> list[dict[str, str]]:
             continue
         gain = gains.get(row["strategy"]) or {}
         together = row.get("comparisons", 1) > 1 and row.get("joint_low") is not None
-        chance, effect = row.get("probability_of_improvement"), gain.get("effect_size")
+        share, effect = row.get("share_of_resamples_better"), gain.get("effect_size")
         lines.append(
             {
                 "strategy": row["strategy"],
@@ -233,7 +233,7 @@ def whole_rows(results: Results, preset: str) -> list[dict[str, str]]:
                 "seeds": f"{gain['seeds_better']} of {gain['seeds']}"
                 if gain.get("seeds_better") is not None
                 else "",
-                "chance": "" if chance is None else _chance(chance),
+                "share": "" if share is None else _share(share),
             }
         )
     return lines
@@ -248,7 +248,7 @@ def _points(gain: Mapping[str, Any]) -> str:
     return f"{text} ({100 * gain['low']:+.1f} to {100 * gain['high']:+.1f})"
 
 
-def _chance(value: float) -> str:
+def _share(value: float) -> str:
     """A share of resampled studies; never said to be sure."""
     return "> 99.9%" if value > 0.999 else "< 0.1%" if value < 0.001 else f"{value:.1%}"
 

@@ -98,6 +98,34 @@ def whole_curve_verdict(row: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
     return f"{sentence[:-1]}; its mean accuracy is {change}."
 
 
+def control_verdict(row: Mapping[str, Any]) -> str:
+    """One sentence on a strategy against all controls that measure nothing.
+
+    Args:
+        row: a row of ``results["controls"]``.
+
+    Example:
+        >>> row = dict(strategy="premem", control="balanced", ratio=0.9, low=0.8, high=1.05,
+        ...     level=0.95, seeds=5, beats_all=False,
+        ...     against={"random": "better", "balanced": "none"})
+        >>> control_verdict(row)  # doctest: +ELLIPSIS
+        'premem beats random but not balanced (ratio 0.90, 95% interval 0.80-1.05, 5 seeds), whi...
+        >>> control_verdict(row | {"against": {"random": "none"}})  # doctest: +ELLIPSIS
+        'premem does not beat balanced (ratio 0.90, 95% interval 0.80-1.05, 5 seeds), which measu...
+    """
+    ours, hardest = row["strategy"], row["control"]
+    ends = "-".join("?" if row[end] is None else f"{row[end]:.2f}" for end in ("low", "high"))
+    interval = f"{row['level']:.0%} interval {ends}, {_seeds(row)}"
+    ratio = "?" if row["ratio"] is None else f"{row['ratio']:.2f}"
+    if "unknown" in row["against"].values():
+        return f"{ours} against {hardest}, which measures nothing: {ratio}x, one seed, no interval."
+    beaten = [name for name, evidence in row["against"].items() if evidence == "better"]
+    if row["beats_all"]:
+        return f"{ours} beats {' and '.join(beaten)}: {ratio}x against {hardest} ({interval})."
+    who = f"beats {' and '.join(beaten)} but not" if beaten else "does not beat"
+    return f"{ours} {who} {hardest} (ratio {ratio}, {interval}), which measures nothing."
+
+
 def share_verdict(row: Mapping[str, Any], oracle: str) -> str:
     """One sentence on the share of the oracle's gain.
 

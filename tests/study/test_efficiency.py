@@ -173,7 +173,7 @@ def test_rows_have_the_fields_of_results_json() -> None:
     result = analyse(curves, "random", rng=rng)
     assert [row["budget"] for row in result.efficiency] == [300, 600, None]  # the start is shared
     wanted = {"strategy", "baseline", "cost", "target_accuracy", "budget", "ratio", "low", "high"}
-    wanted |= {"level", "censored", "probability_of_improvement", "evidence", "verdict"}
+    wanted |= {"level", "censored", "share_of_resamples_better", "evidence", "verdict"}
     assert all(wanted <= set(row) for row in result.efficiency)
     row = result.efficiency[0]
     assert row["low"] < row["ratio"] < row["high"]
@@ -215,6 +215,32 @@ def test_share_of_the_oracles_gain() -> None:
     (share,) = analyse(curves, "random", oracle="oracle", rng=rng).oracle_share
     assert share["share"] == pytest.approx(0.5, abs=0.05)
     assert share["low"] < 0.5 < share["high"]
+
+
+def test_a_strategy_has_to_beat_every_control_that_measures_nothing() -> None:
+    rng = np.random.default_rng(3)
+    truth = {
+        "random": [0.3, 0.4, 0.5, 0.6],
+        "balanced": [0.3, 0.5, 0.6, 0.7],
+        "weak": [0.3, 0.45, 0.55, 0.65],
+        "strong": [0.3, 0.6, 0.7, 0.8],
+        "oracle": [0.3, 0.6, 0.8, 0.9],
+    }
+    curves = CurveSet(BUDGETS, {n: answers(rng, c, examples=4000) for n, c in truth.items()})
+    result = analyse(curves, "random", oracle="oracle", controls=["balanced"], rng=rng)
+    weak, strong = result.controls  # neither the controls nor the oracle are judged
+    assert (weak["strategy"], weak["control"], weak["beats_all"]) == ("weak", "balanced", False)
+    assert weak["against"] == {"random": "better", "balanced": "worse"}
+    assert "beats random but not balanced" in weak["verdict"]
+    assert (strong["strategy"], strong["beats_all"]) == ("strong", True)
+    assert strong["low"] > 1
+    assert strong["verdict"] in result.verdicts
+    alone = analyse(curves, "random", oracle="oracle", rng=np.random.default_rng(3))
+    assert alone.controls == []
+    # the ratio is the one that a study with the control as its baseline states
+    swapped = analyse(curves, "balanced", oracle="oracle", rng=np.random.default_rng(3))
+    (row,) = (r for r in swapped.efficiency if r["strategy"] == "weak" and r["budget"] is None)
+    assert weak["ratio"] == pytest.approx(row["ratio"])
 
 
 def test_one_seed_has_no_interval() -> None:
@@ -309,7 +335,7 @@ def test_any_small_study_gives_valid_rows(seeds: int, size: int, seed: int) -> N
         values = [row[key] for key in ("low", "ratio", "high") if row[key] is not None]
         assert all(np.isfinite(values))
         assert row["low"] is None or row["high"] is None or row["low"] <= row["high"] + 1e-12
-        assert 0 <= row["probability_of_improvement"] <= 1
+        assert 0 <= row["share_of_resamples_better"] <= 1
         assert row["verdict"].endswith(".")
 
 
