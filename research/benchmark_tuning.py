@@ -161,7 +161,7 @@ def _curve_points(
     from activeselect.training.run import ActiveRun
 
     with quiet_worker():
-        pool_size = _pool_size(preset)
+        pool_size = _pool_size(preset, seed)
         data = build_preset(preset, seed, pool_size=pool_size)
         mastered = set(data.preset.mastered)
         tested = list(data.preset.test_mass)
@@ -197,9 +197,9 @@ def _curve_points(
         return found
 
 
-def _pool_size(preset: str) -> int:
+def _pool_size(preset: str, seed: int) -> int:
     """Large enough that no group of the test runs out at the largest number per group."""
-    chosen = get_preset(preset)
+    chosen = get_preset(preset).drawn(seed)
     rarest = min(chosen.pool_mass[name] for name in chosen.test_mass)
     return max(12_000, 4_000 * math.ceil(max(PER_GROUP) / rarest / 4_000))
 

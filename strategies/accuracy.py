@@ -42,7 +42,6 @@ class Accuracy(Strategy):
         expect_share(zero=True, threshold=threshold, floor=floor)
         self.threshold = threshold
         self.floor = floor
-        self.decides_at = threshold
         self.favours = {"accuracy": "low"} if threshold < 1 and floor < 1 else {}
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:

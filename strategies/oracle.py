@@ -33,6 +33,7 @@ class Oracle(Strategy):
 
     name: ClassVar[str] = "oracle"
     requires: tuple[str, ...] = ()
+    knows_groups: ClassVar[bool] = True
 
     def __init__(self, targets: Mapping[str, Mapping[str, float]]) -> None:
         if not all(str(size).isdigit() for size in targets):

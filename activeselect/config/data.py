@@ -31,6 +31,8 @@ class DataConfig:
         on_bad_row: ``stop`` or ``skip`` (skipped rows are counted and listed).
         limit, test_limit: use only the first rows.
         pool_size: problems in the pool of a built-in preset.
+        groups: ``visible`` or ``hidden``: strategies see the pool as one group, as most data comes;
+            the report still tells the groups apart, and the oracle knows them.
     """
 
     source: str = "skills:mixed"
@@ -50,12 +52,16 @@ class DataConfig:
     limit: int | None = None
     test_limit: int | None = None
     pool_size: int | None = None
+    groups: Literal["visible", "hidden"] = "visible"
 
     def __post_init__(self) -> None:
         require(bool(self.source), "data.source", "a preset, path or hub id", self.source)
         bad_row_modes = ("stop", "skip")
         require(
             self.on_bad_row in bad_row_modes, "data.on_bad_row", "stop or skip", self.on_bad_row
+        )
+        require(
+            self.groups in ("visible", "hidden"), "data.groups", "visible or hidden", self.groups
         )
         for name in ("limit", "test_limit", "pool_size"):
             value = getattr(self, name)

@@ -22,7 +22,8 @@ class StudyConfig:
     Args:
         data: the datasets, each judged on its own.
         strategies: label -> strategy, as in ``RunConfig.strategy``. The label ``oracle: preset``
-            stands for the allocation that the preset's measured learning curves call best.
+            stands for the allocation that the preset's measured learning curves call best,
+            ``oracle: informed`` for one that knows which groups the base model masters.
         baseline: label of the strategy that the others are compared with.
         seeds: one paired replicate each (same pool, same first examples, same test set).
         rounds, recipe, scoring, prompt, model: as in :class:`RunConfig`; a ``recipe`` left out is

@@ -23,7 +23,7 @@ from activeselect.data.competition_math import (
 from activeselect.data.gsm8k import GSM8K, strip_calculator_notes
 from activeselect.data.hub import is_saved, looks_like_hub_id, open_hub, open_saved
 from activeselect.data.pool import Pool, PoolWriter
-from activeselect.data.skills import build_preset
+from activeselect.data.skills import build_preset, shown
 from activeselect.data.tabular import (
     EXTENSIONS,
     BadRow,
@@ -251,8 +251,11 @@ def load_data(config: DataConfig, *, seed: int) -> LoadedData:
         sizes = {"pool_size": config.pool_size, "test_size": config.test_limit}
         given = {name: size for name, size in sizes.items() if size is not None}
         data = _built(config.preset, seed, **given)
-        return LoadedData(data.pool, data.test, SKILLS_PROMPT)
+        pool = data.pool.hidden() if config.groups == "hidden" else shown(data.pool)
+        return LoadedData(pool, data.test, SKILLS_PROMPT)
     pool, report = _read(config, config.source, "train", config.limit)
+    if config.groups == "hidden":
+        pool = pool.hidden()
     if config.test == NO_TEST:
         return LoadedData(pool, None, PromptConfig(), {"train": report})
     if config.test is None and Path(config.source).is_file():

@@ -122,6 +122,21 @@ class Pool:
         """Group of every problem as a position in ``group_names``, int32 ``[N]``."""
         return self._grouping[1]
 
+    def stated(self) -> Pool:
+        """The same problems in the groups that the data states, whatever replaced them."""
+        return self if self._given is None else Pool(self.dataset, checker=self.checker)
+
+    def hidden(self) -> Pool:
+        """The same problems, all in one group without a name.
+
+        Example:
+            >>> problems = [Problem(i, "1 + 1 ?", "1 + 1 = 2", "2", "ab"[i]) for i in (0, 1)]
+            >>> pool = Pool.from_problems(problems, checker="number").hidden()
+            >>> pool.group_names, pool.stated().group_names
+            (('',), ('a', 'b'))
+        """
+        return self.grouped(("",), np.zeros(len(self), dtype=np.int32))
+
     @cached_property
     def _grouping(self) -> Grouping:
         if self._given is not None:

@@ -110,6 +110,8 @@ class Strategy(ABC):
         favours: signal -> ``high``, ``low`` or ``middle``: which values get more weight, all else
             equal. The conformance suite holds the strategy to it.
         reference: path of a reference model, for the signal ``reference_loss``.
+        knows_groups: whether it is shown the data's own groups where ``data.groups`` hides them or
+            ``rounds.regions`` replaces them: for references such as the oracle.
     """
 
     name: ClassVar[str]
@@ -117,6 +119,7 @@ class Strategy(ABC):
     citation: ClassVar[str] = ""
     favours: Mapping[str, str] = MappingProxyType({})
     reference: str | None = None
+    knows_groups: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:

@@ -6,7 +6,7 @@ Pure arrays in, pure arrays out; the curves are measured by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,9 @@ import numpy as np
 from activeselect.arrays import FloatArray, IntArray
 from activeselect.errors import ConfigError
 from activeselect.study.curves import monotone
+
+#: Part of the informed oracle's new examples that goes to what is mastered already.
+REHEARSAL = 0.3
 
 
 def dense_curve(examples: Sequence[float], accuracy: Sequence[float], size: int) -> FloatArray:
@@ -120,5 +123,43 @@ def oracle_targets(
     targets = {str(budgets[0]): dict(zip(names, counts.tolist(), strict=True))}
     for before, after in pairwise(budgets):
         counts = allocate(curves, mass, counts, after - before)
+        targets[str(after)] = dict(zip(names, counts.tolist(), strict=True))
+    return targets
+
+
+def informed_targets(
+    pool_mass: Mapping[str, float],
+    test_mass: Mapping[str, float],
+    mastered: Collection[str],
+    budgets: Sequence[int],
+) -> dict[str, dict[str, int]]:
+    """Examples per group of an oracle that knows what is mastered, and no learning curve.
+
+    New examples go to the groups of the test that are not mastered, in proportion to the square
+    root of their share (what is asked twice as often needs less than twice the examples), but
+    for :data:`REHEARSAL`, which keeps the mastered ones from being forgotten.
+
+    Args:
+        pool_mass, test_mass: share of each group in pool and test.
+        mastered: groups that the model answers before any training.
+        budgets: train-set sizes, ascending; the first is drawn as the pool is.
+
+    Example:
+        >>> shares = {"easy": 0.8, "hard": 0.2}
+        >>> informed_targets(shares, shares, ["easy"], (100, 200))
+        {'100': {'easy': 80, 'hard': 20}, '200': {'easy': 110, 'hard': 90}}
+    """
+    names = sorted(set(pool_mass) | set(test_mass))
+    known = np.array([name in mastered for name in names])
+    root = np.sqrt([test_mass.get(name, 0.0) for name in names])
+    counts = _split(np.array([pool_mass.get(name, 0.0) for name in names]), int(budgets[0]))
+    targets = {str(budgets[0]): dict(zip(names, counts.tolist(), strict=True))}
+    rehearsed = bool(root[known].any()) * (REHEARSAL if root[~known].any() else 1.0)
+    weight = np.zeros(len(names))
+    for part, share in ((known, rehearsed), (~known, 1 - rehearsed)):
+        if share:
+            weight[part] = share * root[part] / root[part].sum()
+    for before, after in pairwise(budgets):
+        counts = counts + _split(weight, after - before)
         targets[str(after)] = dict(zip(names, counts.tolist(), strict=True))
     return targets

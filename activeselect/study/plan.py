@@ -10,10 +10,12 @@ from activeselect.config import BUILT_IN_MODEL, DataConfig, RecipeConfig, RunCon
 from activeselect.data.skills import get_preset, tuning
 from activeselect.errors import ConfigError
 from activeselect.selection.registry import create
-from activeselect.study.oracle import oracle_targets
+from activeselect.study.oracle import informed_targets, oracle_targets
 
 #: What ``strategies: {oracle: preset}`` means: the targets come from the preset's learning curves.
 FROM_PRESET = "preset"
+#: What ``strategies: {oracle: informed}`` means: the targets come from what the base model masters.
+INFORMED = "informed"
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ def dataset_names(data: Sequence[DataConfig]) -> list[str]:
     for config in data:
         preset = config.preset and get_preset(config.preset).name  # an unknown one is refused
         stem = preset or config.source.rstrip("/").split("/")[-1].split(".")[0] or "data"
+        if config.groups == "hidden":
+            stem += "-hidden"
         name, number = stem, 2
         while name in names:
             name, number = f"{stem}-{number}", number + 1
@@ -102,7 +106,7 @@ def _cell_config(
     return RunConfig(
         model=config.model,
         data=data,
-        strategy=_resolved_strategy(config, data, spec),
+        strategy=_resolved_strategy(config, data, spec, seed),
         rounds=config.rounds,
         recipe=config.recipe or _recipe(config, data),
         scoring=config.scoring,
@@ -130,16 +134,21 @@ def _recipe(config: StudyConfig, data: DataConfig) -> RecipeConfig:
 
 
 def _resolved_strategy(
-    config: StudyConfig, data: DataConfig, spec: str | dict[str, Any]
+    config: StudyConfig, data: DataConfig, spec: str | dict[str, Any], seed: int
 ) -> str | dict[str, Any]:
-    if spec != FROM_PRESET:
+    if spec not in (FROM_PRESET, INFORMED):
         return spec
     if data.preset is None:
         raise ConfigError(
-            f"strategies: '{FROM_PRESET}' stands for the oracle of a built-in preset; "
+            f"strategies: '{spec}' stands for the oracle of a built-in preset; "
             f"{data.source} has none."
         )
-    preset = get_preset(data.preset)
+    preset = get_preset(data.preset).drawn(seed)
+    if spec == INFORMED:
+        targets = informed_targets(
+            preset.pool_mass, preset.test_mass, preset.mastered, config.rounds.budgets
+        )
+        return {"name": "oracle", "targets": targets}
     targets = oracle_targets(
         tuning(data.preset)["oracle"]["curves"],
         preset.pool_mass,

@@ -290,7 +290,9 @@ class Stage:
         history = self.active.history
         measured = history.measured("premem", since=self.active.measurer.since)
         premem = history.signals["premem"][measured[-1]][1].mean() if measured else None
-        names, counts = np.unique(self.pool.groups[self.train], return_counts=True)
+        hidden = self.config.data.groups == "hidden"  # from strategies, not from the report
+        told = self.pool.stated() if hidden else self.pool
+        names, counts = np.unique(told.groups[self.train], return_counts=True)
         return {
             "stage": self.number,
             "round": self.active.round,
@@ -303,7 +305,7 @@ class Stage:
             "forecast": self._forecast(),
             "cost": asdict(self.active.cost),  # up to here, all stages together
             "groups": {
-                self.pool.group_names[int(name)]: int(count)
+                told.group_names[int(name)]: int(count)
                 for name, count in zip(names, counts, strict=True)
             },
         }
@@ -377,7 +379,9 @@ class ActiveRun:
             max_length=self._max_length(),
             on_bad_row=config.data.on_bad_row,
         )
-        if config.rounds.regions is not None:
+        if self.strategy.knows_groups:
+            self.data = replace(self.data, pool=self.data.pool.stated())
+        elif config.rounds.regions is not None:
             pool = with_regions(self.data.pool, config.rounds.regions)
             self.data = replace(self.data, pool=pool)
         self.forecaster = forecaster or forecaster_for(

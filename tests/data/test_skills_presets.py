@@ -22,8 +22,9 @@ from activeselect.data.skills import (
     build_preset,
     get_preset,
     like,
+    shown,
 )
-from activeselect.data.skills.presets import _counts
+from activeselect.data.skills.presets import COPY, WRONG, _counts
 from activeselect.data.skills.skill import in_pool, in_test
 from activeselect.errors import DataError
 
@@ -53,7 +54,11 @@ def test_shares_add_up_and_name_known_skills(name: str) -> None:
 def test_groups_have_the_declared_shares(name: str) -> None:
     data = built(name, 0)
     for pool, mass in ((data.pool, data.preset.pool_mass), (data.test, data.preset.test_mass)):
-        counts = Counter(pool.dataset["group"])
+        counts = Counter(
+            group.removesuffix(WRONG).removesuffix(COPY) for group in pool.dataset["group"]
+        )
+        if pool is data.pool and data.preset.copies:
+            continue  # a copy has the group of what it copies, not of what it replaces
         assert set(counts) == set(mass)
         assert all(abs(counts[group] - mass[group] * len(pool)) < 1 for group in mass)
 
@@ -89,13 +94,108 @@ def test_a_seed_decides_everything(name: str) -> None:
 
 def test_the_data_is_the_same_on_every_platform() -> None:
     texts = []
-    for name in sorted(PRESETS):
-        data = build_preset(name, 3, pool_size=20, test_size=20)
-        texts += [repr((p.id, p.question, p.trace, p.answer, p.group)) for p in data.pool]
-        texts += [repr((p.id, p.question, p.trace, p.answer, p.group)) for p in data.test]
+    for name in ("even", "mixed", "trap"):
+        texts += told(build_preset(name, 3, pool_size=20, test_size=20))
     assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == "447dd5776e6b56ac", texts[
         0
     ]
+    texts = []
+    for name in sorted(set(PRESETS) - {"even", "mixed", "trap"}):
+        texts += told(build_preset(name, 3, pool_size=20, test_size=20))
+    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == "96ddc9b37b26d569", texts[
+        0
+    ]
+
+
+def told(data: SkillsData) -> list[str]:
+    """Everything that a preset's pool and test hold."""
+    both = (*data.pool, *data.test)
+    return [repr((p.id, p.question, p.trace, p.answer, p.group)) for p in both]
+
+
+SIZED = [name for name in sorted(PRESETS) if PRESETS[name].largest > 1]
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_sizes_are_drawn_per_seed_and_say_nothing_of_what_is_mastered(name: str) -> None:
+    drawn = [PRESETS[name].drawn(seed) for seed in range(60)]
+    assert drawn[0] == PRESETS[name].drawn(0)
+    known = set(drawn[0].mastered)
+    some = [name for name in drawn[0].pool_mass if name not in drawn[0].noise]
+    sizes = np.array([[preset.pool_mass[group] for group in some] for preset in drawn])
+    assert np.all(sizes.max(axis=0) > 3 * sizes.min(axis=0))
+    np.testing.assert_allclose([sum(p.pool_mass.values()) for p in drawn], 1)
+    np.testing.assert_allclose([sum(p.test_mass.values()) for p in drawn], 1)
+    if known:
+        mastered = np.array([group in known for group in some])
+        ratio = sizes[:, mastered].mean() / sizes[:, ~mastered].mean()
+        assert 0.9 < ratio < 1.1
+        assert 0.2 < sizes[:, ~mastered].sum(axis=1).mean() / sizes.sum(axis=1).mean() < 0.3
+
+
+def test_words_and_lengths_do_not_tell_what_is_mastered() -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    def purity(name: str) -> float:
+        data = build_preset(name, 0, pool_size=1000, test_size=20)
+        groups = np.array(data.pool.dataset["group"])
+        words = TfidfVectorizer(token_pattern=r"\w+", sublinear_tf=True)
+        near = words.fit_transform(data.pool.dataset["question"])
+        cosine = (near @ near.T).toarray() - 2 * np.eye(len(groups))
+        return float(np.mean(groups[np.argsort(-cosine, axis=1)[:, :8]] == groups[:, None]))
+
+    assert purity("mixed") > 0.97
+    assert purity("mixed-sizes") < 0.9
+    data = build_preset("mixed-sizes", 0, pool_size=2000, test_size=20)
+    known = np.isin(data.pool.dataset["group"], data.preset.mastered)
+    long = np.array([trace.count(" = ") == 3 for trace in data.pool.dataset["trace"]])
+    assert long[~known].all()
+    assert long[known].mean() > 0.05
+
+
+def test_wrong_answers_are_spread_evenly_and_fit_no_question() -> None:
+    data = build_preset("noisy", 0, pool_size=2000, test_size=200)
+    wrong = [p for p in data.pool if p.group.endswith(WRONG)]
+    assert len(wrong) == 300
+    for problem in wrong:
+        left, op, right = problem.trace.split(" . ")[-2].split()[1:4]
+        result = problem.trace.rsplit(" = ", 1)[1].split()[0]
+        value = {"+": int(left) + int(right), "-": int(left) - int(right),
+                 "x": int(left) * int(right), "/": int(left) / int(right)}[op]  # fmt: skip
+        assert value != int(result) == int(problem.answer)
+        assert problem.trace.endswith(f"answer : {problem.answer}")
+    share = Counter(p.group.removesuffix(WRONG) for p in wrong)
+    assert all(
+        abs(share[group] - 300 * part) < 4 * np.sqrt(300 * part) + 1
+        for group, part in data.preset.pool_mass.items()
+    )
+    assert not any(group.endswith(WRONG) for group in data.test.group_names)
+
+
+def test_a_fifth_nearly_repeats_another_problem() -> None:
+    data = build_preset("duplicates", 0, pool_size=1000, test_size=50)
+    copies = [p for p in data.pool if p.group.endswith(COPY)]
+    assert len(copies) == 200
+    assert len(questions(data.pool)) == 1000
+
+
+def test_a_shifted_test_asks_for_half_of_the_groups() -> None:
+    for seed in range(5):
+        data = built("shift", seed)
+        assert set(data.preset.test_mass) < set(data.preset.pool_mass)
+        assert len(data.preset.test_mass) == 15
+    assert set(built("shift", 0).preset.test_mass) != set(built("shift", 1).preset.test_mass)
+
+
+def test_tales_are_as_long_as_they_say_and_tell_strategies_nothing() -> None:
+    data = build_preset("steps", 0, pool_size=600, test_size=60)
+    for problem in data.pool:
+        assert problem.group.startswith(f"({problem.trace.count(' = ')} step")
+    assert shown(data.pool).group_names == ("",)
+    assert shown(data.pool).stated().group_names == data.pool.group_names
+    assert shown(build_preset("mixed", 0, pool_size=50, test_size=9).pool).group_names != ("",)
+    spoiled = build_preset("noisy", 0, pool_size=600, test_size=60).pool
+    assert not any("(" in name for name in shown(spoiled).group_names)
 
 
 def test_hard_groups_outlast_a_whole_budget() -> None:
@@ -106,7 +206,7 @@ def test_hard_groups_outlast_a_whole_budget() -> None:
 
 
 @every_preset
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 10_000))
 def test_like_keeps_the_skill_and_changes_the_question(name: str, seed: int) -> None:
     data = built(name, 0)
@@ -135,7 +235,9 @@ def test_counts_are_whole_and_near_their_share(parts: list[int], size: int) -> N
 
 
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"'mixd'.*Did you mean 'mixed'.*even, mixed, trap"):
+    with pytest.raises(
+        DataError, match=r"'mixd'.*Did you mean 'mixed'.*even, even-sizes, mixed, mixed-sizes"
+    ):
         build_preset("mixd", 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, StudyConfig
 from activeselect.data.skills import get_preset, tuning
 from activeselect.errors import ConfigError, StrategyError
-from activeselect.study.oracle import allocate, dense_curve, oracle_targets
+from activeselect.study.oracle import (
+    REHEARSAL,
+    allocate,
+    dense_curve,
+    informed_targets,
+    oracle_targets,
+)
 from activeselect.study.plan import dataset_names, plan
 
 
@@ -145,3 +151,31 @@ def test_an_unmeasured_group_is_refused() -> None:
 def test_what_was_tuned_for_the_built_in_model_is_not_used_for_another() -> None:
     with pytest.raises(ConfigError, match="recipe: expected one for this model"):
         plan(StudyConfig(model="models/other"))
+
+
+@pytest.mark.parametrize("name", ["mixed-sizes", "trap-sizes", "shift", "even-sizes", "steps"])
+def test_the_informed_oracle_buys_what_is_asked_and_not_mastered(name: str) -> None:
+    preset = get_preset(name).drawn(1000)
+    sizes = (100, 300, 700)
+    targets = informed_targets(preset.pool_mass, preset.test_mass, preset.mastered, sizes)
+    for before, after in pairwise(sizes):
+        gained = {g: targets[str(after)][g] - targets[str(before)][g] for g in targets[str(after)]}
+        assert sum(gained.values()) == after - before
+        assert all(n == 0 for g, n in gained.items() if g not in preset.test_mass)
+        assert not any(gained[g] for g in preset.noise)
+        known = sum(n for g, n in gained.items() if g in preset.mastered)
+        wanted = REHEARSAL * (after - before) if preset.mastered else 0
+        assert abs(known - wanted) <= len(gained)
+    assert sum(targets["100"].values()) == 100
+
+
+def test_an_informed_oracle_has_the_sizes_of_its_seed() -> None:
+    study = StudyConfig(
+        data=(DataConfig("skills:mixed-sizes", groups="hidden"),),
+        strategies={"random": "random", "oracle": "informed"},
+        recipe=RecipeConfig(learning_rate=1e-3, epochs=8, batch_size=16),
+        seeds=(1000, 1001),
+    )
+    one, other = (cell for cell in plan(study) if cell.strategy == "oracle")
+    assert one.dataset == "mixed-sizes-hidden"
+    assert one.config.strategy["targets"] != other.config.strategy["targets"]

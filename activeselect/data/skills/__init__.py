@@ -20,10 +20,12 @@ from activeselect.data.skills.presets import (
     build_preset,
     get_preset,
     like,
+    shown,
     tuning,
 )
+from activeselect.data.skills.relatives import SKILLS
 from activeselect.data.skills.skill import TUNING_SEED
-from activeselect.data.skills.stories import SKILLS, vocabulary
+from activeselect.data.skills.stories import vocabulary
 
 __all__ = [
     "PRESETS",
@@ -35,6 +37,7 @@ __all__ = [
     "build_preset",
     "get_preset",
     "like",
+    "shown",
     "tuning",
     "vocabulary",
 ]

@@ -7,19 +7,23 @@ and test; the data has these shares up to rounding, so that they add no variance
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from activeselect.data.pool import Pool, Problem
-from activeselect.data.skills.skill import Skill, in_pool, in_test
-from activeselect.data.skills.stories import MASTERED, NOISE, SKILLS, UNSEEN
+from activeselect.data.skills.relatives import CHAINS, EASY, LONG_NOISE, SKILLS, TALES, TOLD
+from activeselect.data.skills.skill import LARGEST, Skill, in_pool, in_test
+from activeselect.data.skills.stories import MASTERED, NOISE, UNSEEN
 from activeselect.errors import DataError, did_you_mean
 
 CHECKER = "marker:answer :"
+#: What the names of the groups of spoiled problems end in.
+WRONG, COPY = " (wrong)", " (copy)"
 _STALE = 2000  # repeated draws in a row after which a skill counts as exhausted
 
 
@@ -27,8 +31,18 @@ _STALE = 2000  # repeated draws in a row after which a skill counts as exhausted
 class Preset:
     """Shares of the groups in pool and test; each adds up to 1, and a group may be in one only.
 
-    ``mastered`` names the groups that the base model answers before any fine-tuning, ``noise``
-    those that cannot be learned.
+    What stands in brackets in a group's name is for the oracle and the report alone: strategies
+    see neither it nor the groups that it tells apart (:func:`shown`).
+
+    Attributes:
+        mastered: groups that the base model answers before any fine-tuning.
+        noise: groups that cannot be learned.
+        largest: groups have sizes drawn per seed, from 1 to this many parts, so that size says
+            nothing; 1: the sizes stated.
+        shift: leave out half of the mastered and half of the other groups of the test, drawn per
+            seed: what is asked is another mixture than what is offered.
+        wrong: share of the pool whose answer is wrong, spread evenly.
+        copies: share of the pool that nearly repeats another problem of it.
     """
 
     name: str
@@ -37,6 +51,32 @@ class Preset:
     test_mass: Mapping[str, float]
     mastered: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
+    largest: int = 1
+    shift: bool = False
+    wrong: float = 0.0
+    copies: float = 0.0
+
+    def drawn(self, seed: int) -> Preset:
+        """The preset with the sizes of this seed; itself where nothing is drawn.
+
+        Example:
+            >>> one, other = (get_preset("mixed-sizes").drawn(seed) for seed in (0, 1))
+            >>> one == other, round(sum(one.pool_mass.values()), 9), one.drawn(7) == one
+            (False, 1.0, True)
+        """
+        if self.largest == 1 and not self.shift:
+            return self
+        rng = np.random.Generator(np.random.PCG64([seed, 2]))
+        parts = {name: 1 + int(rng.integers(self.largest)) for name in self.pool_mass}
+        pool = _weighed(self.pool_mass, parts, self.noise)
+        test = _weighed(self.test_mass, parts, ())
+        if self.shift:
+            for some in (self.mastered, [name for name in test if name not in self.mastered]):
+                names = sorted(some)
+                for at in _shuffle(len(names), rng)[: len(names) // 2]:
+                    del test[names[at]]
+            test = {name: share / sum(test.values()) for name, share in test.items()}
+        return replace(self, pool_mass=pool, test_mass=test, largest=1, shift=False)
 
 
 @dataclass(frozen=True)
@@ -57,6 +97,14 @@ _MIXED = {**_spread(0.72, MASTERED), **_spread(0.28, UNSEEN)}
 # with them, the even preset would reward spending on them.
 _SIMILAR = tuple(skill for skill in UNSEEN if skill.name not in ("bags", "teams"))
 _KNOWN = tuple(skill.name for skill in MASTERED)
+# Three quarters of the groups are mastered, and as many of them as not have three steps: neither
+# the size of a group nor the length of its traces says what is worth learning.
+_RELATED = (*TOLD, *EASY, *CHAINS)
+_LIKE = _spread(1.0, (*_RELATED, *UNSEEN))
+_LIKE_KNOWN = tuple(skill.name for skill in _RELATED)
+_DRAWN = 6  # parts of the largest group; the smallest has one
+# Of 1 to 6 steps: the shares of the solution lengths in a set of grade-school problems.
+_TALES = dict(zip((tale.name for tale in TALES), (0.08, 0.28, 0.28, 0.19, 0.11, 0.06), strict=True))
 
 PRESETS: Mapping[str, Preset] = {
     preset.name: preset
@@ -81,6 +129,66 @@ PRESETS: Mapping[str, Preset] = {
             test_mass=_MIXED,
             mastered=_KNOWN,
             noise=tuple(skill.name for skill in NOISE),
+        ),
+        Preset(
+            "mixed-sizes",
+            "three quarters of 30 groups are mastered; sizes are drawn, words and lengths shared",
+            pool_mass=_LIKE,
+            test_mass=_LIKE,
+            mastered=_LIKE_KNOWN,
+            largest=_DRAWN,
+        ),
+        Preset(
+            "even-sizes",
+            "as even, with sizes drawn",
+            pool_mass=_spread(1.0, _SIMILAR),
+            test_mass=_spread(1.0, _SIMILAR),
+            largest=_DRAWN,
+        ),
+        Preset(
+            "trap-sizes",
+            "as mixed-sizes, but a quarter of the pool has answers that nobody can infer",
+            pool_mass={
+                **{k: 0.75 * v for k, v in _LIKE.items()},
+                **_spread(0.25, (*NOISE, *LONG_NOISE)),
+            },
+            test_mass=_LIKE,
+            mastered=_LIKE_KNOWN,
+            noise=tuple(skill.name for skill in (*NOISE, *LONG_NOISE)),
+            largest=_DRAWN,
+        ),
+        Preset(
+            "steps",
+            "one kind of tale of 1 to 6 steps: difficulty lies within, no group tells it",
+            pool_mass=_TALES,
+            test_mass=_TALES,
+        ),
+        Preset(
+            "noisy",
+            "as mixed-sizes, but 15% of the pool has a wrong answer, spread evenly",
+            pool_mass=_LIKE,
+            test_mass=_LIKE,
+            mastered=_LIKE_KNOWN,
+            largest=_DRAWN,
+            wrong=0.15,
+        ),
+        Preset(
+            "shift",
+            "as mixed-sizes, but the test asks for half of the groups only",
+            pool_mass=_LIKE,
+            test_mass=_LIKE,
+            mastered=_LIKE_KNOWN,
+            largest=_DRAWN,
+            shift=True,
+        ),
+        Preset(
+            "duplicates",
+            "as mixed-sizes, but a fifth of the pool nearly repeats another problem of it",
+            pool_mass=_LIKE,
+            test_mass=_LIKE,
+            mastered=_LIKE_KNOWN,
+            largest=_DRAWN,
+            copies=0.2,
         ),
     )
 }
@@ -118,7 +226,7 @@ def build_preset(
         >>> len(data.pool), len(data.test), data.pool.checker
         (200, 100, 'marker:answer :')
     """
-    preset = get_preset(name)
+    preset = get_preset(name).drawn(seed)
     for what, number, least in (
         ("seed", seed, 0),
         ("pool_size", pool_size, 1),
@@ -127,11 +235,27 @@ def build_preset(
         if number < least:
             raise DataError(f"{what} must be at least {least}, got {number}.")
     for_pool, for_test = (np.random.Generator(np.random.PCG64([seed, part])) for part in (0, 1))
+    spoil = partial(_spoiled, preset) if preset.wrong or preset.copies else None
     return SkillsData(
-        pool=_build(preset.pool_mass, pool_size, for_pool, in_pool),
+        pool=_build(preset.pool_mass, pool_size, for_pool, in_pool, spoil),
         test=_build(preset.test_mass, test_size, for_test, lambda text: in_test(text, seed)),
         preset=preset,
     )
+
+
+def shown(pool: Pool) -> Pool:
+    """The pool in the groups that strategies may see: names without what stands in brackets.
+
+    Example:
+        >>> data = build_preset("steps", seed=0, pool_size=50, test_size=50)
+        >>> data.pool.group_names[0], shown(data.pool).group_names
+        ('(1 step)', ('',))
+    """
+    told = [name.partition("(")[0].strip() for name in pool.group_names]
+    if told == list(pool.group_names):
+        return pool
+    names, code = np.unique(told, return_inverse=True)
+    return pool.grouped(tuple(names.tolist()), code.astype(np.int32)[pool.groups])
 
 
 def like(problem: Problem, rng: np.random.Generator) -> Problem:
@@ -147,9 +271,11 @@ def like(problem: Problem, rng: np.random.Generator) -> Problem:
         >>> second.group == first.group, second.question == first.question
         (True, False)
     """
-    if problem.group not in SKILLS:
-        raise DataError(f"Unknown skill {problem.group!r}. {did_you_mean(problem.group, SKILLS)}")
-    return _fresh(SKILLS[problem.group], rng, {problem.question}, in_pool)
+    group = problem.group.removesuffix(WRONG).removesuffix(COPY)
+    if group not in SKILLS:
+        raise DataError(f"Unknown skill {group!r}. {did_you_mean(group, SKILLS)}")
+    fresh = _fresh(SKILLS[group], rng, {problem.question}, in_pool)
+    return replace(fresh, group=problem.group)
 
 
 def _fresh(
@@ -171,6 +297,7 @@ def _build(
     size: int,
     rng: np.random.Generator,
     allowed: Callable[[str], bool],
+    spoil: Callable[[list[Problem], np.random.Generator, set[str]], list[Problem]] | None = None,
 ) -> Pool:
     """A pool of ``size`` distinct problems in these shares, in random order."""
     taken: set[str] = set()
@@ -180,8 +307,64 @@ def _build(
             problems.append(_fresh(SKILLS[name], rng, taken, allowed))
             taken.add(problems[-1].question)
     shuffled = [problems[i] for i in _shuffle(len(problems), rng)]
+    if spoil is not None:
+        shuffled = spoil(shuffled, rng, taken)
     placed = (replace(problem, id=i) for i, problem in enumerate(shuffled))
     return Pool.from_problems(placed, checker=CHECKER)
+
+
+def _spoiled(
+    preset: Preset, problems: list[Problem], rng: np.random.Generator, taken: set[str]
+) -> list[Problem]:
+    """The problems, some of them replaced by near copies of others or given wrong answers."""
+    size, spoiled = len(problems), list(problems)
+    copies = round(preset.copies * size)
+    order = _shuffle(size, rng)
+    for at in order[:copies]:
+        kept = problems[order[copies + int(rng.integers(size - copies))]]
+        copy = _near_copy(kept, rng, taken)
+        taken.add(copy.question)
+        spoiled[at] = copy
+    for at in order[copies : copies + round(preset.wrong * size)]:
+        spoiled[at] = _with_wrong_answer(spoiled[at], rng)
+    return spoiled
+
+
+def _near_copy(problem: Problem, rng: np.random.Generator, taken: set[str]) -> Problem:
+    """The problem with other names and items, or its likest one with other numbers."""
+    skill = SKILLS[problem.group]
+    words = problem.question.split()
+    best: tuple[int, Problem] | None = None
+    for _ in range(12):
+        fresh = _fresh(skill, rng, taken, in_pool)
+        own = fresh.question.split()
+        same = sum(a == b for a, b in zip(own, words, strict=False)) - abs(len(own) - len(words))
+        if best is None or same > best[0]:
+            best = same, fresh
+    assert best is not None
+    return replace(best[1], group=problem.group + COPY)
+
+
+def _with_wrong_answer(problem: Problem, rng: np.random.Generator) -> Problem:
+    """The problem with another number in place of its last result and answer."""
+    number = str(1 + (int(problem.answer) + int(rng.integers(LARGEST - 1))) % LARGEST)
+    steps, last = problem.trace.rsplit(" = ", 1)
+    line = last.split()  # 23 . hence answer : 23
+    line[0] = line[-1] = number
+    wrong = f"{steps} = {' '.join(line)}"
+    return replace(problem, trace=wrong, answer=number, group=problem.group + WRONG)
+
+
+def _weighed(
+    mass: Mapping[str, float], parts: Mapping[str, int], noise: Sequence[str]
+) -> dict[str, float]:
+    """The shares times the parts drawn; noise and the rest keep their shares of the whole."""
+    weighed = {}
+    for names in ([n for n in mass if n not in noise], [n for n in mass if n in noise]):
+        whole = sum(mass[name] for name in names)
+        total = sum(mass[name] * parts[name] for name in names)
+        weighed.update({name: whole * mass[name] * parts[name] / total for name in names})
+    return weighed
 
 
 def _shuffle(size: int, rng: np.random.Generator) -> list[int]:

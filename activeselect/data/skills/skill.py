@@ -1,6 +1,6 @@
 """A skill: a kind of word problem that can be drawn as often as one likes.
 
-One real record (the template and the program are in ``catalogue.py``)::
+One real record (the template and the program are in ``stories.py``)::
 
     question  a tank holds 20 litres . each minute 9 flow in and 4 leak out . how many litres
               after 3 minutes ?

@@ -333,7 +333,7 @@ UNSEEN = (
 #     so 49 turns 11 = 30 . then 30 turns 22 = 21 . thus answer : 21
 
 
-__all__ = ["MASTERED", "NOISE", "SKILLS", "UNSEEN"]
+__all__ = ["MASTERED", "NOISE", "PLAIN", "UNSEEN"]
 
 NOISE = (
     Skill(
@@ -356,7 +356,7 @@ NOISE = (
     ),
 )
 
-SKILLS = {skill.name: skill for skill in (*MASTERED, *UNSEEN, *NOISE)}
+PLAIN = {skill.name: skill for skill in (*MASTERED, *UNSEEN, *NOISE)}
 
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
@@ -370,7 +370,7 @@ def vocabulary() -> tuple[str, ...]:
         ('<pad>', '<eos>', '<unk>', '0')
     """
     words = {*"+-x/=.:", "turns", "answer", *NAMES, *ITEMS, *OPENERS, *CLOSERS}
-    for skill in SKILLS.values():
+    for skill in PLAIN.values():
         for story in (*skill.stories, *skill.simple):
             words.update(story.words())
     return (PAD, EOS, UNK, *NUMBERS, *sorted(words - set(NUMBERS)))
