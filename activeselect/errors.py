@@ -66,5 +66,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def require(holds: bool, name: str, expected: str, received: Any) -> None:
+    """Check one setting.
+
+    Args:
+        holds: whether the value is allowed.
+        name: the setting, as a user writes it.
+        expected: what would be allowed, in words.
+        received: the value.
+
+    Raises:
+        ConfigError: if ``holds`` is false.
+    """
     if not holds:
         raise ConfigError(f"{name}: expected {expected}; received {received!r}.")

@@ -174,9 +174,11 @@ class NumberChecker(AnswerChecker):
     name = "number"
 
     def extract(self, text: str) -> str | None:
+        """The last number in the text, as :func:`last_number` finds it; else None."""
         return last_number(text)
 
     def render(self, answer: str) -> str:
+        """The answer as it stands: a trace may end in the number alone."""
         return answer
 
 
@@ -199,6 +201,7 @@ class MarkerChecker(AnswerChecker):
         self.name = f"{_MARKER}{marker}"
 
     def extract(self, text: str) -> str | None:
+        """The rest of the line after the last marker; None without a marker."""
         _, found, tail = text.rpartition(self.marker)
         if not found:
             return None
@@ -206,9 +209,11 @@ class MarkerChecker(AnswerChecker):
         return _without_final_dot(" ".join(line.split())) or None
 
     def render(self, answer: str) -> str:
+        """A line with the marker and the answer."""
         return f"{self.marker} {answer}"
 
     def equal(self, given: str, reference: str) -> bool:
+        """Equal as numbers, or as texts whose runs of spaces count as one."""
         return super().equal(given, reference) or _squeeze(given) == _squeeze(reference)
 
 
@@ -238,6 +243,7 @@ class Gsm8kChecker(AnswerChecker):
     _phrase: ClassVar[re.Pattern[str]] = re.compile(r"The answer is[ :]*([^\n]*)")
 
     def extract(self, text: str) -> str | None:
+        """The line after the first ``####``, else after the last "The answer is"; else None."""
         if (found := self._hashes.search(text)) is not None:
             return self._clean(found.group(1))
         phrases = self._phrase.findall(text)
@@ -253,9 +259,11 @@ class Gsm8kChecker(AnswerChecker):
         return value.strip() or None
 
     def render(self, answer: str) -> str:
+        """The line ``#### ANSWER`` that ends a trace of GSM8K."""
         return f"#### {answer}"
 
     def equal(self, given: str, reference: str) -> bool:
+        """Equal as texts without thousands separators, or equal as numbers."""
         if given == reference:
             return True
         a, b = self._clean(given), self._clean(reference)

@@ -51,6 +51,7 @@ class MathChecker(AnswerChecker):
         self._worker = _Worker()
 
     def extract(self, text: str) -> str | None:
+        """The content of the last ``\\boxed{}`` of the text; None without one."""
         ends = _closing_braces(text)
         for match in reversed(list(_BOX.finditer(text))):
             if content := _argument(text, match.end(), ends):
@@ -66,9 +67,11 @@ class MathChecker(AnswerChecker):
         return stated or last_number(text)
 
     def render(self, answer: str) -> str:
+        """The answer in ``\\boxed{}``."""
         return f"\\boxed{{{answer}}}"
 
     def equal(self, given: str, reference: str) -> bool:
+        """Equal as texts without spaces, else equal for math-verify within the time limit."""
         a, b = "".join(given.split()), "".join(reference.split())
         if a == b:
             return bool(a)

@@ -35,6 +35,7 @@ def _limit_memory() -> None:
 
 
 def main() -> None:
+    """Answer requests from standard input until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; its end closes stdin
     logging.disable(logging.WARNING)  # math-verify warns at each call that its timeout is off
     same_value("1", "1")  # import everything before the clock of the first answer starts

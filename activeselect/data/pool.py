@@ -74,6 +74,17 @@ class Pool:
 
     @classmethod
     def from_problems(cls, problems: Iterable[Problem], *, checker: str) -> Pool:
+        """Build a pool in memory.
+
+        Args:
+            problems: one per row, in order.
+            checker: name of the answer checker, such as ``"gsm8k"`` or ``"marker:Answer:"``.
+
+        Example:
+            >>> problems = [Problem(0, "1 + 1 ?", "1 + 1 = 2 #### 2", "2", "sums")]
+            >>> len(Pool.from_problems(problems, checker="gsm8k"))
+            1
+        """
         rows = [asdict(problem) for problem in problems]
         columns = {name: [row[name] for row in rows] for name in (*COLUMNS, DIFFICULTY)}
         return cls(datasets.Dataset.from_dict(columns), checker=checker)
@@ -99,6 +110,7 @@ class Pool:
         ]
 
     def subset(self, index: Sequence[int] | NDArray[np.int64]) -> Pool:
+        """The problems at the positions ``index`` ``[K]`` as a pool of their own, in that order."""
         rows = [int(i) for i in index]
         given = self._given and (self._given[0], self._given[1][rows])
         return Pool(self.dataset.select(rows), checker=self.checker, grouping=given)
@@ -202,6 +214,7 @@ class PoolWriter:
         self._file: pa.RecordBatchStreamWriter | None = None
 
     def append(self, problem: Problem) -> None:
+        """Add one problem; full batches are written to the disk."""
         self._pending.append(problem)
         if len(self._pending) >= _BATCH:
             self._flush()

@@ -174,6 +174,7 @@ class Encoded:
 
     @property
     def prompt(self) -> NDArray[np.int32]:
+        """Token ids before the target, ``[start]``."""
         return self.ids[: self.start]
 
 
@@ -267,6 +268,7 @@ class EncodedSet(torch.utils.data.Dataset[Encoded]):
         return self._by_position[position]
 
     def take(self, index: Sequence[int] | IntArray) -> list[Encoded]:
+        """The encoded problems at the pool positions ``index`` ``[K]``, in that order."""
         return [self._by_position[int(i)] for i in index]
 
 

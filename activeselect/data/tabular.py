@@ -41,6 +41,7 @@ class BadRow(NamedTuple):
 
     @property
     def reason(self) -> str:
+        """Kind of the defect, and its detail where there is one."""
         return f"{self.kind}: {self.detail}" if self.detail else self.kind
 
 

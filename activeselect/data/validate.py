@@ -59,6 +59,7 @@ class DataReport:
 
     @property
     def rows_kept(self) -> int:
+        """Number of rows that became problems."""
         return len(self.kept_lines)
 
     @property

@@ -86,6 +86,7 @@ class SelectionCallback(TrainerCallback):
     # --- hooks of transformers' Trainer ----------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begin, or continue from the checkpoint that the trainer resumes from."""
         if self._trainer is None:
             raise ConfigError("Call selection.attach(trainer) before trainer.train().")
         if state.global_step:
@@ -98,6 +99,7 @@ class SelectionCallback(TrainerCallback):
         self.selection.begin(self._trainer.model)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score and select after the epoch."""
         epoch = round(state.epoch)
         self._count(epoch - 1)
         self.selection.end_epoch(self._trainer.model, epoch, self._note)
@@ -106,6 +108,7 @@ class SelectionCallback(TrainerCallback):
             self._logs = {}
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write the selection's state into the trainer's checkpoint."""
         target = _checkpoint(args, state) / STATE
         temporary = target.with_suffix(".tmp")
         torch.save(self.selection.state_dict(), temporary)

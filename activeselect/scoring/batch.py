@@ -74,6 +74,7 @@ class Batch:
         )
 
     def goes_on(self) -> bool:
+        """Whether a completion is under way or waits."""
         return bool(len(self.active) or self._waiting)
 
     def completions(self) -> list[list[list[int]]]:

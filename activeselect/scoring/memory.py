@@ -65,6 +65,7 @@ def too_small(size: int) -> ModelError:
 
 
 def warn_of_halves(size: int) -> None:
+    """Log that scoring continues with smaller batches, and which setting avoids it."""
     _log.warning(
         f"Memory is too small for a batch of {size} tokens; scoring goes on with halves. Set "
         "scoring.batch_tokens lower to save the failed attempts."

@@ -126,6 +126,7 @@ class Scores:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Scores:
+        """Scores from what ``to_plain`` wrote."""
         columns = {n: np.array(values, np.float64) for n, values in plain["columns"].items()}
         kinds: dict[str, Any] = {
             "index": np.int64, "correct": np.bool_, "nll_sum": np.float64, "tokens": np.int64,

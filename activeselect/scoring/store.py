@@ -85,12 +85,15 @@ class Manifest:
     rounds: dict[int, Entry] = field(default_factory=dict)
 
     def with_round(self, round: int, entry: Entry) -> Manifest:
+        """A copy that also lists one more round."""
         return replace(self, rounds={**self.rounds, round: entry})
 
     def before(self, round: int) -> Manifest:
+        """A copy with only the rounds before ``round``."""
         return replace(self, rounds={n: e for n, e in self.rounds.items() if n < round})
 
     def write(self, path: Path) -> None:
+        """Write the manifest with its checksum, atomically."""
         rounds = {str(number): asdict(entry) for number, entry in sorted(self.rounds.items())}
         plain = {"schema_version": 1, **asdict(self.owner), "rounds": rounds}
         write_json(path, {**plain, "sha256": _checksum(plain)})

@@ -141,6 +141,7 @@ class Filter(_Composition):
         self._adopt({"by": by, "then": then})
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """Let ``by`` pass on a share of the candidates, and ``then`` select among them."""
         by, then = self.parts_
         size = math.ceil(self.keep * len(context.candidates))
         if not context.reweights:
@@ -187,6 +188,7 @@ class Mixture(_Composition):
         self._adopt({f"parts[{i}]": part["strategy"] for i, part in enumerate(parts)})
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """Let each part select with its share of the budget."""
         if context.reweights:
             return self._add_up(context, budget, rng)
         probed, self._probed = np.array(self._probed), [0] * len(self.parts)
@@ -225,9 +227,11 @@ class Mixture(_Composition):
         return draw(context, weight, budget, rng)
 
     def state_dict(self) -> dict[str, Any]:
+        """States of the parts, and how many probes each part has asked for."""
         return {**super().state_dict(), "probed": self._probed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
         super().load_state_dict(state)
         self._probed = list(state.get("probed", [0] * len(self.parts)))
 
@@ -262,6 +266,7 @@ class Schedule(_Composition):
         self._adopt({f"steps[{number}]": spec for number, spec in ordered})
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """Let the current step's strategy select."""
         selection = ask(self._now(context), context, budget, rng)
         self._stages += not context.reweights
         return selection
@@ -277,9 +282,11 @@ class Schedule(_Composition):
         return self.parts_[sum(start <= done for start in self._from) - 1]
 
     def state_dict(self) -> dict[str, Any]:
+        """States of the parts, and the number of acquisitions so far."""
         return {**super().state_dict(), "stages": self._stages}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
         super().load_state_dict(state)
         self._stages = int(state.get("stages", 0))
 

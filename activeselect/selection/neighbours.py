@@ -45,6 +45,7 @@ class GroupNeighbourhood:
         return _ratio(total, members, 0.0)[self.groups[self.candidates]]
 
     def average(self, value: FloatArray) -> FloatArray:
+        """Mean of the known values in each candidate's group, ``[C]``; NaN where none is known."""
         known = np.flatnonzero(~np.isnan(value))
         total = np.bincount(self.groups[known], weights=value[known], minlength=self._size)
         members = np.bincount(self.groups[known], minlength=self._size)
@@ -81,6 +82,7 @@ class NearestNeighbourhood(ABC):
         self.train, self.candidates, self.neighbours = train, candidates, neighbours
 
     def spread(self, weight: FloatArray) -> FloatArray:
+        """Each weight ``[T]`` divided equally among the nearest candidates, ``[C]``."""
         anchors = np.flatnonzero(weight)
         if len(anchors) == 0 or len(self.candidates) == 0:
             return np.zeros(len(self.candidates))
@@ -93,6 +95,7 @@ class NearestNeighbourhood(ABC):
         return carried.astype(np.float64)
 
     def average(self, value: FloatArray) -> FloatArray:
+        """Mean of the known values among each candidate's nearest examples, ``[C]``."""
         known = np.flatnonzero(~np.isnan(value))
         if len(known) == 0 or len(self.candidates) == 0:
             return np.full(len(self.candidates), np.nan)

@@ -249,6 +249,7 @@ def quiet_worker() -> Iterator[None]:
 
 
 def finished(cell: Cell, out: Path) -> bool:
+    """Whether the cell has a result in the study folder ``out``."""
     return (out / cell.folder / "result.json").exists()
 
 

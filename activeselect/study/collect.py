@@ -206,9 +206,11 @@ class FinishedRun:
 
     @property
     def config(self) -> RunConfig:
+        """The run's settings, from its ``result.json``."""
         return from_plain(RunConfig, self.result["config"])
 
     def named(self, row: Row) -> Row:
+        """The row with the run's dataset, strategy and seed in front."""
         return {"preset": self.dataset, "strategy": self.strategy, "seed": self.seed, **row}
 
 

@@ -29,6 +29,7 @@ class Cell:
 
     @property
     def folder(self) -> str:
+        """The cell's folder, relative to the study's."""
         return f"cells/{self.dataset}/{self.strategy}/seed-{self.seed}"
 
     @property

@@ -286,6 +286,7 @@ class Pair:
         return value, function(costs[self.name], ours, theirs, costs[self.baseline])
 
     def swapped(self) -> Pair:
+        """The same pair with strategy and baseline exchanged."""
         return replace(self, name=self.baseline, baseline=self.name)
 
     @property

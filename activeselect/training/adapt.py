@@ -232,6 +232,7 @@ def shard(model: Any, mesh: Any) -> None:
 
 
 def is_sharded(model: Any) -> bool:
+    """Whether FSDP2 has spread the model's weights over the ranks."""
     return isinstance(model, FSDPModule)
 
 

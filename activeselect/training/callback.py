@@ -294,18 +294,22 @@ class ActiveSelection(lightning.Callback):
     # --- Lightning's hooks ---------------------------------------------------------------------
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Tell the sampler this process' rank and the number of processes."""
         self.sampler.rank, self.sampler.world_size = trainer.global_rank, trainer.world_size
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Prepare measuring with the model as it is before training."""
         self.begin(self._model_of(pl_module))
         self._clock = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """Start the clock of training time."""
         self._clock = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Count the examples and tokens that were trained on."""
         index = batch["index"]
         tokens = batch["attention_mask"].sum(dim=1)[index >= 0].sum()
         everyone = index.new_zeros(trainer.world_size, len(index) + 1)
@@ -318,6 +322,7 @@ class ActiveSelection(lightning.Callback):
         self._tick()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Score and select after the epoch, where a round is due."""
         self._tick()
         self.end_epoch(self._model_of(pl_module), trainer.current_epoch + 1, pl_module.log)
 
@@ -328,6 +333,7 @@ class ActiveSelection(lightning.Callback):
     # --- checkpointing -------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
+        """Place in the epoch, current selection, history and cost, for Lightning's checkpoint."""
         selection = self.sampler.selection
         return {
             "epoch": self.epoch,
@@ -342,6 +348,7 @@ class ActiveSelection(lightning.Callback):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
         self.epoch, self.consumed = state["epoch"], state["consumed"]
         self.sampler.resume(self.epoch, self.consumed)
         self.sampler.selection = Selection.of(
@@ -369,10 +376,11 @@ class ActiveLoader(DataLoader[Any]):
         return whole // self.batch_size if self.drop_last else -(-whole // self.batch_size)
 
     def state_dict(self) -> dict[str, Any]:
+        """Nothing: the sampler's place is in the callback's state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+        """Restore nothing (see :meth:`state_dict`)."""
 
 
 class FitCheckpoint(lightning.Callback):
@@ -387,9 +395,11 @@ class FitCheckpoint(lightning.Callback):
         self._step = 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note the step at which this fit starts or continues."""
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        """Save a checkpoint every ``every`` steps, and after each epoch's last batch."""
         # within a step, between two micro-batches, there are gradients that nobody saves
         stepped = trainer.global_step > self._step
         due = self.every is not None and stepped and trainer.global_step % self.every == 0
@@ -405,6 +415,7 @@ class FitCheckpoint(lightning.Callback):
             self.chunks.clear()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Mark the epoch as not ended, so that its scoring is repeated on resume."""
         # else Lightning takes an epoch whose batches are done for one that has ended, hooks and all
         checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"] = False
 
@@ -416,6 +427,7 @@ class Report(lightning.Callback):
         self.progress, self.active, self.total = progress, active, total
 
     def on_train_batch_end(self, *args: Any) -> None:
+        """Report how many examples the stage has trained on."""
         self.progress(self.active.cost.samples_seen, self.total, "training")
 
 

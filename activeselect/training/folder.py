@@ -153,9 +153,11 @@ class RunFolder:
             write_json(self.file("config.json"), to_plain(self.config))
 
     def file(self, name: str) -> Path:
+        """Path of a file in the run folder."""
         return self.path / name
 
     def checkpoint(self, stage: int) -> Path:
+        """Path of the checkpoint within a stage."""
         return self.path / "checkpoints" / f"stage-{stage}.ckpt"
 
     def after_stage(self, stage: int) -> Path:
@@ -168,13 +170,16 @@ class RunFolder:
         return self.path / "checkpoints" / "chunks"
 
     def predictions(self, stage: int) -> Path:
+        """Path of a stage's test predictions."""
         return self.path / "predictions" / f"stage-{stage}.parquet"
 
     def load_state(self) -> RunState:
+        """The state that a stopped run continues from; a new run's where there is none."""
         file = self.file("state.json")
         return RunState(**read_json(file)) if file.exists() else RunState()
 
     def save_state(self, state: RunState) -> None:
+        """Write the state that a stopped run continues from, atomically."""
         write_json(self.file("state.json"), asdict(state))
 
     def note_shared(self, stage: int, taken: dict[str, float]) -> None:

@@ -54,14 +54,17 @@ class ReasoningModule(lightning.LightningModule):
         self._reader: Reader
 
     def configure_model(self) -> None:
+        """Spread the weights over the ranks where the strategy is FSDP2."""
         if self.device_mesh is not None and not is_sharded(self.model):
             shard(self.model, self.device_mesh["data_parallel"])
 
     def on_fit_start(self) -> None:
+        """Build the reader that puts examples through the model."""
         share, sharded = self.recipe.tokens.share, is_sharded(self.model)
         self._reader = Reader(self.model, share=share, at_once=sharded)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed dropout for the batch: a resumed run drops the same units."""
         # dropout draws from the global stream: begun anew per batch, it does not depend on a stop
         self._seed = torch.initial_seed() if self._seed is None else self._seed
         key = [self._seed, self.current_epoch, batch_idx, self.global_rank, 7]
@@ -72,6 +75,7 @@ class ReasoningModule(lightning.LightningModule):
             torch.manual_seed(seed)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Loss of the batch: mean negative log-likelihood per target token, in nats."""
         total, tokens = self._reader.loss(batch)
         if self._whole_batches:
             loss = total / max(tokens, 1)
@@ -85,6 +89,7 @@ class ReasoningModule(lightning.LightningModule):
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Backward pass under the same attention kernel as the forward pass."""
         with self._reader.attention():  # activations may have to be computed again
             super().backward(loss, *args, **kwargs)
 
@@ -105,6 +110,7 @@ class ReasoningModule(lightning.LightningModule):
         self._target_tokens = 0
 
     def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean training loss over all ranks, in nats per token."""
         nats, tokens = self._over_ranks(self._epoch_loss)
         self._epoch_loss = [0.0, 0.0]
         self.log("train/loss", nats / max(tokens, 1))
@@ -118,10 +124,12 @@ class ReasoningModule(lightning.LightningModule):
         return total
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the epoch's running loss."""
         if self.global_rank == 0:  # the others go on from 0: it is the sum that counts
             self._epoch_loss = checkpoint["epoch_loss"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep trained weights only, and the epoch's running loss."""
         weights = self.named_parameters(remove_duplicate=False)
         frozen = {name for name, weight in weights if not weight.requires_grad}
         state = checkpoint["state_dict"]
@@ -143,6 +151,7 @@ class ReasoningModule(lightning.LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
+        """AdamW with weight decay on matrices, and the recipe's learning-rate schedule."""
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [w for w in weights if w.ndim >= 2]},
@@ -171,6 +180,7 @@ class ReasoningModule(lightning.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        """Scale the gradient down to the norm ``recipe.clip`` where it is longer."""
         if self.recipe.precision == "bf16-mixed" and gradient_clip_val:
             # Lightning refuses before any fused step in mixed precision; here nothing is scaled
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)

@@ -132,6 +132,7 @@ class Stage:
     def run(
         self, progress: Progress | None, progress_bar: bool, loggers: Sequence[str]
     ) -> RunState:
+        """Train, test, and choose what joins the train set; returns the state after the stage."""
         accuracy = self._train_and_test(progress, progress_bar, loggers)
         entry = self._curve_entry(accuracy)
         train = self.train
@@ -492,6 +493,7 @@ class ActiveRun:
 
     @cached_property
     def model_fingerprint(self) -> str:
+        """Hash of the model's weights and the tokenizer."""
         return model_fingerprint(self.model, self.tokenizer)
 
     def _store(self, folder: RunFolder) -> ScoreStore:
@@ -517,6 +519,7 @@ class ActiveRun:
 
     @cached_property
     def test_items(self) -> list[Encoded]:
+        """The encoded test problems; empty without test data."""
         test = self.data.test
         if test is None:
             return []

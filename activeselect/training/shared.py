@@ -62,6 +62,7 @@ class CommonStage:
 
     @property
     def complete(self) -> bool:
+        """Whether another run has finished the stage."""
         return (self.path / "stage.json").exists()
 
     @contextmanager
@@ -147,6 +148,7 @@ class KeepEpochs(lightning.Callback):
         self.common, self.active, self.start = common, active, start
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Keep the epoch's weights and cost for the runs that share the stage."""
         epoch = trainer.current_epoch + 1
         self.common.keep(epoch, pl_module.model, self.active.cost, self.start)
 

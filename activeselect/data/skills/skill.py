@@ -92,6 +92,7 @@ class Dice:
         return self._values.pop() % bound
 
     def pick(self, options: tuple[str, ...] | list[str]) -> str:
+        """One of the options, each equally likely."""
         return options[self.below(len(options))]
 
 
@@ -142,11 +143,13 @@ class Story:
 
     @cached_property
     def steps(self) -> tuple[tuple[str, str, str], ...]:
+        """The program's steps as (left operand, operator, right operand)."""
         parts = [line.split() for line in self.program.split(";")]
         return tuple((left, op, right) for left, op, right in parts)
 
     @cached_property
     def letters(self) -> tuple[str, ...]:
+        """The placeholders of numbers that occur in the text."""
         return tuple(letter for letter in _LETTERS if letter in self.text.split())
 
     @cached_property
@@ -231,6 +234,7 @@ class Skill:
 
 
 def draw_story(story: Story, group: str, rng: np.random.Generator) -> Problem:
+    """One problem of the story: question, trace and answer, drawn from ``rng``."""
     question, steps = story.draw(rng)
     answer = steps[-1].result
     return Problem(FRESH_ID, question, write_trace(steps, answer, Dice(rng)), str(answer), group)
