@@ -45,6 +45,13 @@ class RankError(ActiveSelectError):
     """A process of a distributed run is gone, or the processes cannot be set up as asked."""
 
 
+class LabelsNeeded(ActiveSelectError):
+    """A run has chosen questions that nobody has labelled; what it asks for is on the disk.
+
+    The command line exits with code 3.
+    """
+
+
 class StudyError(ActiveSelectError):
     """Runs of a study failed; what finished is kept, and the same command tries the rest again."""
 

@@ -18,13 +18,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 from jsonargparse import ArgumentError, ArgumentParser
 
 from activeselect.cli import commands
-from activeselect.errors import ActiveSelectError, ConfigError, did_you_mean
+from activeselect.errors import ActiveSelectError, ConfigError, LabelsNeeded, did_you_mean
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
 #: A parameter of this name is a dataclass; its fields are settings of the command.
 CONFIG = "config"
 #: Given without a value, as in other tools.
 _SWITCHES = {"--json": "--json=true", "--dry-run": "--dry_run=true", "--dry_run": "--dry_run=true"}
+_LABELS_NEEDED = 3  # the run waits for a person
 _INTERRUPTED = 130  # what a shell expects after Ctrl-C
 #: Commands of earlier versions, and what does their work now, from a clone of the repository.
 _RETIRED = {
@@ -35,7 +36,7 @@ _RETIRED = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; exits with 0, 2 (the user's input), or 130 (Ctrl-C)."""
+    """Entry point; exits with 0, 2 (the user's input), 3 (labels are needed), or 130 (Ctrl-C)."""
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 
@@ -50,7 +51,7 @@ def run(argv: list[str]) -> int:
     except ActiveSelectError as error:
         if not error.elsewhere:
             print(f"activeselect: {error}", file=sys.stderr)
-        return 2
+        return _LABELS_NEEDED if isinstance(error, LabelsNeeded) else 2
     except BrokenPipeError:  # the reader (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

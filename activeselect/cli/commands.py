@@ -19,7 +19,11 @@ from activeselect.config import RunConfig, ScoreConfig, StudyConfig
 
 
 def train(
-    out: Path, config: RunConfig, loggers: tuple[str, ...] = ("csv",), dry_run: bool = False
+    out: Path,
+    config: RunConfig,
+    loggers: tuple[str, ...] = ("csv",),
+    labels: Path | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Fine-tune one model in rounds with live scoring and selection.
 
@@ -27,10 +31,12 @@ def train(
         out: run folder; the same command continues what is in it.
         config: all settings.
         loggers: where metrics go: csv (always), tensorboard, wandb, mlflow.
+        labels: JSON lines (id, trace, answer) for the questions that the run waits for.
         dry_run: print the plan with estimated tokens, time and memory, and stop.
     """
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+    from activeselect.training.labels import read_labels
     from activeselect.training.run import ActiveRun
 
     # of several processes the first one speaks
@@ -41,6 +47,8 @@ def train(
     run = ActiveRun(config)
     for report in run.data.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
+    if labels is not None:
+        run.tell(out, read_labels(labels))
     result = run.run(out, progress_bar=console.is_terminal, loggers=loggers)
     console.print(_curve_table(result.curve))
     if sampled := result.cost["completions"]:

@@ -21,6 +21,9 @@ class RunConfig:
         prompt: how a problem becomes text: ``plain``, ``gsm8k``, ``math``, ``chat``, or settings;
             default: what fits the source.
         seed: of everything random in the run.
+        labeler: who labels chosen questions that came without: nobody (the run asks and waits),
+            ``hidden`` (the data's own labels, hidden until they are bought), ``{command: ...}``, or
+            ``{class_path: ..., PARAMETER: ...}`` (:mod:`activeselect.training.labels`).
         measure: signals measured besides those that the strategy requires, for the record.
         forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any``
             (shipped), a file made by ``activeselect forecast fit``, or ``off``.
@@ -41,6 +44,7 @@ class RunConfig:
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     prompt: str | PromptConfig | None = None
     seed: int = 0
+    labeler: str | dict[str, Any] | None = None
     measure: tuple[str, ...] = ()
     forecast: str = "auto"
     accelerator: str = "auto"

@@ -26,8 +26,8 @@ class StudyConfig:
             ``oracle: informed`` for one that knows which groups the base model masters.
         baseline: label of the strategy that the others are compared with.
         seeds: one paired replicate each (same pool, same first examples, same test set).
-        rounds, recipe, scoring, prompt, model: as in :class:`RunConfig`; a ``recipe`` left out is
-            the one that was tuned for random selection on the preset.
+        rounds, recipe, scoring, prompt, labeler, model: as in :class:`RunConfig`; a ``recipe``
+            left out is the one that was tuned for random selection on the preset.
         workers: processes side by side, one thread each; 0 = as many as there are cores.
         backend: where they run: ``loky`` (this machine) or ``ray`` (a cluster, through joblib).
         share: compute once what runs of one seed have in common (the first stage, and a last one
@@ -51,6 +51,7 @@ class StudyConfig:
     recipe: RecipeConfig | None = None
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     prompt: str | PromptConfig | None = None
+    labeler: str | dict[str, Any] | None = None
     measure: tuple[str, ...] = ()
     accelerator: str = "auto"
     workers: int = 0

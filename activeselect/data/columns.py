@@ -51,8 +51,13 @@ class ColumnNames:
         """These names, completed from ``base`` where they are None."""
         return replace(base, **{role: name for role, name in asdict(self).items() if name})
 
-    def resolve(self, columns: tuple[str, ...], source: str) -> dict[str, str]:
+    def resolve(
+        self, columns: tuple[str, ...], source: str, *, labels_required: bool = True
+    ) -> dict[str, str]:
         """Map each role to a column that exists; roles without a column are left out.
+
+        Without ``labels_required`` a source may have no trace column, if no other column is left
+        that could be meant.
 
         Raises:
             DataError: a named column, or the default of a required one, does not exist.
@@ -69,6 +74,9 @@ class ColumnNames:
         free = set(columns) - set(named.values()) - {"difficulty"}
         roles = {role: named.get(role, role if role in free else None) for role in asdict(self)}
         lost = [role for role in ("question", "trace") if roles[role] is None]
+        left = set(columns) - {name for name in roles.values() if name} - {"difficulty"}
+        if lost == ["trace"] and not labels_required and not left and roles["answer"] is None:
+            lost = []
         if lost:
             raise DataError(
                 f"{source} has the columns {', '.join(columns)}; name the one that holds the "

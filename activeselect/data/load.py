@@ -47,6 +47,7 @@ from activeselect.errors import ConfigError, DataError
 
 __all__ = ["ColumnNames", "DataReport", "OnBadRow", "load_pool"]
 
+JSON_EXTENSIONS = (".jsonl", ".ndjson", ".json")
 LAYOUTS = (GSM8K, MATH_BY_SUBJECT, MATH)
 
 
@@ -62,6 +63,7 @@ def load_pool(
     revision: str | None = None,
     strip_notes: bool = False,
     append_answer: bool = False,
+    labels_required: bool = True,
 ) -> tuple[Pool, DataReport]:
     """Read problems from a file, a folder or the Hugging Face hub.
 
@@ -82,6 +84,8 @@ def load_pool(
         revision: commit, tag or branch of a hub dataset.
         strip_notes: remove GSM8K's ``<<...>>`` calculator notes from traces.
         append_answer: to a trace that does not state its answer, add a line that does.
+        labels_required: whether a row without a trace and an answer is broken; otherwise it is a
+            problem that can be chosen and then labelled (``Pool.is_labelled``).
 
     Returns:
         The pool, and the report that lists each row left out with its line and reason.
@@ -107,7 +111,11 @@ def load_pool(
     named = ColumnNames.of(columns)
     rows = _open(str(source), split, config, revision)
     layout = _layout_of(rows, str(source), named)
-    roles = named.over(layout.columns).resolve(_known_columns(rows), rows.name)
+    roles = named.over(layout.columns).resolve(
+        _known_columns(rows), rows.name, labels_required=labels_required
+    )
+    if "trace" not in roles and Path(rows.name).suffix in JSON_EXTENSIONS:
+        roles |= {role: role for role in ("trace", "answer")}  # later rows may have them
     name = checker or layout.checker
     if name is None:
         raise ConfigError(
@@ -121,6 +129,7 @@ def load_pool(
         append_answer=append_answer,
         unit=rows.unit,
         difficulty=None if named.difficulty else layout.difficulty,
+        labels_required=labels_required,
     )
     pool, lines, dropped, rows_read = _read_pool(rows, builder, limit)
     if dropped and (on_bad_row == "stop" or not len(pool)):
@@ -135,6 +144,7 @@ def load_pool(
         rows_read=rows_read,
         dropped=tuple(dropped),
         kept_lines=np.array(lines, dtype=np.int64),
+        unlabelled=0 if labels_required else int((~pool.is_labelled).sum()),
     )
     return pool, report
 
@@ -238,11 +248,13 @@ class LoadedData:
     reports: dict[str, DataReport] = field(default_factory=dict)
 
 
-def load_data(config: DataConfig, *, seed: int) -> LoadedData:
+def load_data(config: DataConfig, *, seed: int, labels_required: bool = True) -> LoadedData:
     """Load or generate the pool and the test set.
 
     Args:
         seed: of a generated preset; real data does not depend on it.
+        labels_required: whether a row of the pool must have a trace and an answer; a row of the
+            test always must.
 
     Raises:
         DataError: if a source cannot be read or rows are broken (see ``docs/guide/data.md``).
@@ -253,7 +265,7 @@ def load_data(config: DataConfig, *, seed: int) -> LoadedData:
         data = _built(config.preset, seed, **given)
         pool = data.pool.hidden() if config.groups == "hidden" else shown(data.pool)
         return LoadedData(pool, data.test, SKILLS_PROMPT)
-    pool, report = _read(config, config.source, "train", config.limit)
+    pool, report = _read(config, config.source, "train", config.limit, labels_required)
     if config.groups == "hidden":
         pool = pool.hidden()
     if config.test == NO_TEST:
@@ -272,7 +284,11 @@ _built = lru_cache(maxsize=4)(build_preset)
 
 
 def _read(
-    config: DataConfig, source: str, split: str, limit: int | None
+    config: DataConfig,
+    source: str,
+    split: str,
+    limit: int | None,
+    labels_required: bool = True,
 ) -> tuple[Pool, DataReport]:
     roles = ("question", "trace", "answer", "group", "id", "difficulty")
     return load_pool(
@@ -286,6 +302,7 @@ def _read(
         revision=config.revision,
         strip_notes=config.strip_notes,
         append_answer=config.append_answer,
+        labels_required=labels_required,
     )
 
 

@@ -6,16 +6,19 @@ import atexit
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import datasets
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from activeselect.arrays import BoolArray
 from activeselect.errors import DataError
 
 _ROWS_AT_ONCE = 1000
@@ -29,7 +32,8 @@ DIFFICULTY = "difficulty"
 class Problem:
     """One question with the reference trace to learn from and the final answer to reach.
 
-    ``trace`` is the whole target text and ends in the final answer; ``group`` names the region
+    ``trace`` is the whole target text and ends in the final answer; both are empty where the
+    question is not labelled yet. ``group`` names the region
     of the data the problem belongs to (a skill, a subject), or is empty where none is known;
     ``difficulty`` is a number on whatever scale the data states it, if it does.
     """
@@ -51,6 +55,7 @@ class Pool:
             construction.
         checker: name of the answer checker that fits the data (``activeselect.data.answers``).
         grouping: groups to use instead of the column's (see :meth:`grouped`).
+        labels: trace and answer by position, for problems that came without (:meth:`labelled`).
 
     Example:
         >>> problems = [Problem(0, "1 + 1 ?", "so 1 + 1 = 2", "2")]
@@ -60,7 +65,12 @@ class Pool:
     """
 
     def __init__(
-        self, dataset: datasets.Dataset, *, checker: str, grouping: Grouping | None = None
+        self,
+        dataset: datasets.Dataset,
+        *,
+        checker: str,
+        grouping: Grouping | None = None,
+        labels: Mapping[int, tuple[str, str]] = MappingProxyType({}),
     ) -> None:
         missing = [name for name in COLUMNS if name not in dataset.column_names]
         if missing:
@@ -71,6 +81,7 @@ class Pool:
         self.dataset = dataset.select_columns(list(self._columns))
         self.checker = checker
         self._given = grouping
+        self._labels = labels
 
     @classmethod
     def from_problems(cls, problems: Iterable[Problem], *, checker: str) -> Pool:
@@ -93,7 +104,7 @@ class Pool:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Problem:
-        return Problem(**self.dataset[int(index)])
+        return self.problems([int(index) % len(self)])[0]
 
     def __iter__(self) -> Iterator[Problem]:
         for start in range(0, len(self), _ROWS_AT_ONCE):
@@ -104,16 +115,22 @@ class Pool:
         if len(index) == 0:
             return []
         rows = self.dataset[[int(i) for i in index]]
-        return [
+        found = [
             Problem(**dict(zip(self._columns, values, strict=True)))
             for values in zip(*(rows[name] for name in self._columns), strict=True)
         ]
+        for place, position in enumerate(index if self._labels else ()):
+            if (label := self._labels.get(int(position))) is not None:
+                found[place] = replace(found[place], trace=label[0], answer=label[1])
+        return found
 
     def subset(self, index: Sequence[int] | NDArray[np.int64]) -> Pool:
         """The problems at the positions ``index`` ``[K]`` as a pool of their own, in that order."""
         rows = [int(i) for i in index]
         given = self._given and (self._given[0], self._given[1][rows])
-        return Pool(self.dataset.select(rows), checker=self.checker, grouping=given)
+        labels = {place: self._labels[row] for place, row in enumerate(rows) if row in self._labels}
+        dataset = self.dataset.select(rows)
+        return Pool(dataset, checker=self.checker, grouping=given, labels=labels)
 
     def grouped(self, names: tuple[str, ...], codes: NDArray[np.int32]) -> Pool:
         """The same problems in other groups; the content, and so the fingerprint, is the same.
@@ -122,7 +139,41 @@ class Pool:
             names: of the groups.
             codes: group of every problem as a position in ``names``, int32 ``[N]``.
         """
-        return Pool(self.dataset, checker=self.checker, grouping=(names, codes))
+        return Pool(
+            self.dataset, checker=self.checker, grouping=(names, codes), labels=self._labels
+        )
+
+    @cached_property
+    def is_labelled(self) -> BoolArray:
+        """Whether each problem has a trace and an answer, bool ``[N]``."""
+        answers = self.dataset.with_format("arrow").select_columns(["answer"])[:]["answer"]
+        known = np.asarray(pc.not_equal(answers.combine_chunks(), "").to_numpy(False), dtype=bool)
+        known[list(self._labels)] = True
+        return known
+
+    def with_labels(self, labels: Mapping[int, tuple[str, str]]) -> Pool:
+        """The same pool with labels for more problems; the fingerprint stays.
+
+        The fingerprint says which questions a run chooses from. Labels that are bought later do
+        not make it another pool.
+
+        Args:
+            labels: trace and answer by position.
+
+        Example:
+            >>> pool = Pool.from_problems([Problem(0, "1 + 1 ?", "", "")], checker="number")
+            >>> pool.is_labelled.tolist(), pool.with_labels({0: ("so 2", "2")})[0].answer
+            ([False], '2')
+        """
+        known = {**self._labels, **labels}
+        return Pool(self.dataset, checker=self.checker, grouping=self._given, labels=known)
+
+    def without_labels(self) -> Pool:
+        """The questions alone: no trace, no answer, and no difficulty, which may come from them."""
+        blank = pa.array([""]).take(pa.array(np.zeros(len(self), dtype=np.int64)))
+        table = self.dataset.with_format("arrow")[:]
+        columns = {name: blank if name in ("trace", "answer") else table[name] for name in COLUMNS}
+        return Pool(datasets.Dataset(pa.table(columns)), checker=self.checker, grouping=self._given)
 
     @cached_property
     def group_names(self) -> tuple[str, ...]:
@@ -170,7 +221,7 @@ class Pool:
     def fingerprint(self) -> str:
         """Content hash of all problems in order; equal content gives equal fingerprints."""
         digest = hashlib.sha256(self.checker.encode())
-        for problem in self:
+        for problem in Pool(self.dataset, checker=self.checker) if self._labels else self:
             fields = (problem.id, problem.question, problem.trace, problem.answer, problem.group)
             stated = () if problem.difficulty is None else (problem.difficulty,)
             digest.update(repr(fields + stated).encode())

@@ -52,13 +52,14 @@ def with_examples(template: PromptConfig, pool: Pool, *, seed: int) -> PromptCon
     """
     if not template.shots or template.examples:
         return template
-    if template.shots >= len(pool):
+    labelled = np.flatnonzero(pool.is_labelled)
+    if template.shots >= len(labelled):
         raise ConfigError(
-            f"prompt.shots: expected less than the {len(pool)} problems of the pool; "
+            f"prompt.shots: expected less than the {len(labelled)} labelled problems of the pool; "
             f"received {template.shots}."
         )
     rng = np.random.default_rng([seed, Stream.PROMPT])
-    drawn = pool.problems(rng.choice(len(pool), template.shots + 1, replace=False))
+    drawn = pool.problems(rng.choice(labelled, template.shots + 1, replace=False))
     return replace(template, examples=tuple(Shot(p.question, p.trace) for p in drawn))
 
 

@@ -45,6 +45,7 @@ class DataReport:
         rows_read: rows looked at, usable or not.
         dropped: the rows left out, in the order in which they were found.
         kept_lines: line number of each problem of the pool, int64 ``[rows_kept]``.
+        unlabelled: problems without a trace and an answer.
     """
 
     source: str
@@ -56,6 +57,7 @@ class DataReport:
     rows_read: int
     dropped: tuple[BadRow, ...]
     kept_lines: NDArray[np.int64] = field(repr=False, compare=False)
+    unlabelled: int = 0
 
     @property
     def rows_kept(self) -> int:
@@ -70,6 +72,8 @@ class DataReport:
     def summary(self) -> str:
         """One line for a log: what was kept, and why rows were not."""
         text = f"{self.source} ({self.split}): {self.rows_kept} of {self.rows_read} rows"
+        if self.unlabelled:
+            text += f", {self.unlabelled} of them without a label"
         reasons = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
         return f"{text}; dropped: {reasons}" if reasons else text
 
@@ -83,6 +87,7 @@ class DataReport:
             "checker": self.checker,
             "rows_read": self.rows_read,
             "rows_kept": self.rows_kept,
+            "unlabelled": self.unlabelled,
             "dropped_counts": self.counts,
             "dropped": [[row.line, row.reason] for row in self.dropped],
         }
@@ -171,6 +176,7 @@ class ProblemBuilder:
         append_answer: whether a trace that does not state its answer gets a line that does.
         unit: what row numbers count, ``line`` or ``row``.
         difficulty: reads a difficulty from its column; default: it is a number.
+        labels_required: whether a row without a trace and an answer is broken.
     """
 
     def __init__(
@@ -182,7 +188,9 @@ class ProblemBuilder:
         append_answer: bool = False,
         unit: str = "row",
         difficulty: Callable[[object], float | None] | None = None,
+        labels_required: bool = True,
     ) -> None:
+        self.labels_required = labels_required
         self.roles, self.checker = roles, checker
         self.clean, self.append_answer, self.unit = clean, append_answer, unit
         self.read_difficulty = difficulty or _number
@@ -192,15 +200,23 @@ class ProblemBuilder:
         """The problem in this row, or what is wrong with it; ``position`` counts rows from 0."""
         try:
             question = self._text(row, "question")
-            trace = self._text(row, "trace")
-            trace = self.clean(trace) if self.clean else trace
-            answer, trace = self._answer(row, trace)
+            answer, trace = "", ""
+            if self.labels_required or self._is_labelled(row):
+                trace = self._text(row, "trace")
+                trace = self.clean(trace) if self.clean else trace
+                answer, trace = self._answer(row, trace)
             group = self._group(row)
             number = self._id(row, position)
             difficulty = self._difficulty(row)
         except _Defect as defect:
             return BadRow(row.line, defect.kind, defect.detail)
         return Problem(number, question, trace, answer, group, difficulty)
+
+    def _is_labelled(self, row: Row) -> bool:
+        """Whether the row has a trace or an answer; one without the other is broken."""
+        columns = [self.roles[role] for role in ("trace", "answer") if role in self.roles]
+        values = [row.values.get(column) for column in columns]
+        return any(v is not None and (not isinstance(v, str) or v.strip()) for v in values)
 
     def _text(self, row: Row, role: str) -> str:
         column = self.roles[role]

@@ -113,6 +113,7 @@ def _cell_config(
         scoring=config.scoring,
         prompt=config.prompt,
         seed=seed,
+        labeler=config.labeler,
         measure=config.measure,
         accelerator=config.accelerator,
         save_model=False,

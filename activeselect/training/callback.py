@@ -17,7 +17,7 @@ from activeselect.arrays import IntArray
 from activeselect.config import PromptConfig, RoundsConfig, ScoringConfig
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encode, with_examples
-from activeselect.errors import ConfigError
+from activeselect.errors import ConfigError, DataError
 from activeselect.files import explained, sync
 from activeselect.forecast.live import Forecaster, LiveForecast
 from activeselect.scoring.distributed import Chunks
@@ -125,6 +125,12 @@ class ActiveSelection(lightning.Callback):
         self.scoring = scoring or ScoringConfig()
         self.prompt = with_examples(prompt or PromptConfig(), pool, seed=seed)
         self.train = np.arange(len(pool)) if train is None else np.asarray(train, dtype=np.int64)
+        unlabelled = int((~pool.is_labelled[self.train]).sum())
+        if unlabelled:
+            raise DataError(
+                f"train: {unlabelled} of {len(self.train)} problems have no trace and no answer. "
+                "Label them, or leave them out of train."
+            )
         self.sampler = ActiveSampler(Selection.of(self.train), seed=seed)
         self.reweights = rounds.mode == "reweight"
         near = "auto" if self.reweights else rounds.near  # reweighting has no unscored candidates

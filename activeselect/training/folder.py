@@ -106,6 +106,7 @@ class RunState:
     cost: dict[str, float] = field(default_factory=dict)
     strategy: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
+    labels: dict[str, dict[str, Any]] = field(default_factory=dict)  # bought, by round
 
 
 class RunFolder:

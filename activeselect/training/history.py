@@ -37,7 +37,8 @@ class Cost:
     """What a run has spent so far: seconds per part, tokens trained and generated.
 
     ``completions`` were sampled of train examples and candidates; a sampling policy saved
-    ``completions_saved`` against ``scoring.samples`` of every scored example.
+    ``completions_saved`` against ``scoring.samples`` of every scored example. ``labels`` were
+    bought for questions that came without.
     """
 
     train_s: float = 0.0
@@ -49,6 +50,7 @@ class Cost:
     samples_seen: int = 0
     completions: int = 0
     completions_saved: int = 0
+    labels: int = 0
 
 
 @dataclass

@@ -24,12 +24,13 @@ from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, check_texts, encode, with_examples
 from activeselect.data.regions import with_regions
 from activeselect.environment import environment
-from activeselect.errors import ConfigError
+from activeselect.errors import ConfigError, DataError, LabelsNeeded
 from activeselect.files import explained, read_json, replacing, write_json
 from activeselect.forecast.live import Forecaster, forecaster_for
 from activeselect.scoring.distributed import Chunks, once, rank, world_size
 from activeselect.scoring.families import context_length
 from activeselect.scoring.scorer import LiveScorer
+from activeselect.scoring.signals import measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
@@ -50,6 +51,7 @@ from activeselect.training.folder import (
     readable,
 )
 from activeselect.training.history import Cost, History
+from activeselect.training.labels import Label, Labels, labeler_of
 from activeselect.training.launch import connected, quiet, strategy_of
 from activeselect.training.loggers import checked_loggers, close_loggers, make_loggers
 from activeselect.training.module import ReasoningModule, load_model, save_model
@@ -121,13 +123,9 @@ class Stage:
         return History.from_store(store, self.state.rounds)
 
     def _train_set(self) -> IntArray:
-        if self.number:
+        if self.state.train:
             return np.array(self.state.train, dtype=np.int64)
-        if self.run_.initial is not None:
-            return np.sort(self.run_.initial)
-        # The first examples are random and the same for every strategy: runs stay paired.
-        rng = np.random.default_rng([self.config.seed, 0, Stream.INITIAL])
-        return np.sort(rng.choice(len(self.pool), self.run_.budgets[0], replace=False))
+        return self.run_.first_train_set()
 
     def run(
         self, progress: Progress | None, progress_bar: bool, loggers: Sequence[str]
@@ -148,6 +146,7 @@ class Stage:
             scored=self.store.rounds(),
             train=train.tolist(),
             cost=asdict(self.active.cost),
+            labels=self.state.labels,
             strategy=self.run_.strategy.state_dict(),
             curve=[*self.state.curve, entry],
         )
@@ -369,7 +368,11 @@ class ActiveRun:
         self.strategy = strategy or create(config.strategy)
         self.model, self.tokenizer = load_model(config.model)
         check(self.model, config.recipe)
-        data = load_data(config.data, seed=config.seed)
+        acquires = config.rounds.mode == "acquire"
+        data = load_data(config.data, seed=config.seed, labels_required=not acquires)
+        self.labeler = labeler_of(config.labeler, data.pool)
+        if config.labeler == "hidden":  # from here on only the labeler can read them
+            data = replace(data, pool=data.pool.without_labels())
         prompt = prompt_of(config.prompt) or data.prompt
         self.prompt = with_examples(prompt, data.pool, seed=config.seed)
         check_texts(data.pool, self.prompt, self.tokenizer)
@@ -388,6 +391,7 @@ class ActiveRun:
         self.forecaster = forecaster or forecaster_for(
             config.forecast, self.data.pool.checker, samples=config.scoring.samples
         )
+        self._check_labels(self.data.pool)
         self.budgets = self._budgets(len(self.data.pool))
         self.total = sum(self.budgets) * config.recipe.epochs
         self.shared: Path | None = None  # where runs that differ in their strategy alone meet
@@ -405,6 +409,62 @@ class ActiveRun:
                 f"received {len(self.initial)}."
             )
         return budgets
+
+    def _check_labels(self, pool: Pool) -> None:
+        """Whether the run can do without the labels that are missing; raises ConfigError."""
+        if pool.is_labelled.all():
+            return
+        missing = int((~pool.is_labelled).sum())
+        needs = {
+            "rounds.mode": self.config.rounds.mode == "acquire",
+            "scoring.candidates": self.config.scoring.candidates == 0,
+        }
+        what = measurements([*self.strategy.requires, *self.config.measure])
+        for name, fits in needs.items():
+            if not fits:
+                raise ConfigError(
+                    f"{name}: expected {'acquire' if name == 'rounds.mode' else '0'} with "
+                    f"{missing} problems that have no label; they can only be chosen and labelled."
+                )
+        if what & {"prequential", "gradient"}:
+            raise ConfigError(
+                f"strategy: '{self.strategy.name}' measures candidates by their answers or traces, "
+                f"and {missing} of them have no label. Choose a strategy that reads the train set."
+            )
+
+    def ask(self, out: Path, **options: Any) -> list[Label]:
+        """Train until labels are needed.
+
+        Args:
+            out: the run folder.
+            options: as for :meth:`run`.
+
+        Returns:
+            the questions to label (``id``, ``question``, ``why``); an empty list where the run is
+            complete.
+        """
+        try:
+            self.run(out, **options)
+        except LabelsNeeded:
+            labels = Labels(out, self.data.pool)
+            return labels.questions()
+        return []
+
+    def tell(self, out: Path, labels: Sequence[Label]) -> None:
+        """Label questions that :meth:`ask` returned; some or all of them.
+
+        Args:
+            out: the run folder.
+            labels: rows with ``id``, ``trace`` (ends in the answer) and, if stated, ``answer``.
+
+        Raises:
+            DataError: if one cannot be used; then none is kept.
+        """
+        book = Labels(out, self.data.pool)
+        round = book.pending()
+        if round is None:
+            raise DataError(f"{out} has not asked for labels; call ask(out) first.")
+        book.tell(round, labels)
 
     def run(
         self,
@@ -450,10 +510,66 @@ class ActiveRun:
         store = once(lambda: self._store(folder))  # of rank 0: the others have nothing to write
         state = once(folder.load_state)
         while state.stage < len(self.budgets):
+            self._buy_labels(folder, state)
             stage = Stage(self, folder, state, store, self.starting_model(folder, state.stage))
             state = stage.run(progress, progress_bar, loggers)
             once(partial(folder.save_state, state))
         once(lambda: self._finish(folder, state))
+
+    def _buy_labels(self, folder: RunFolder, state: RunState) -> None:
+        """Label the train set of the stage that begins; raises LabelsNeeded where a person must."""
+        unlabelled = np.flatnonzero(~self.data.pool.is_labelled)
+        if not len(unlabelled):
+            return
+        if state.stage == 0 and not state.train:
+            state.train = self.first_train_set().tolist()
+        index = np.intersect1d(state.train, unlabelled)
+        if not len(index):
+            return
+        labels = Labels(folder.path, self.data.pool, self.labeler)
+        known: dict[int, tuple[str, str]] = {}
+        for round, bought in state.labels.items():
+            labels.expect(int(round), bought["checksum"])
+            known |= once(partial(labels.buy, int(round), np.array(bought["index"]), ""))
+        new = np.setdiff1d(index, list(known))
+        if len(new):
+            why = "drawn at random for the first train set"
+            if state.stage:
+                rest = len(state.train) - len(new)
+                why = f"chosen by {self.strategy.name} to join {rest} train examples"
+            known |= once(partial(labels.buy, state.stage, new, why))
+            state.labels[str(state.stage)] = {
+                "index": new.tolist(),
+                "checksum": labels.checksum(state.stage),
+            }
+            state.cost["labels"] = state.cost.get("labels", 0) + len(new)
+            once(partial(folder.save_state, state))
+        self.data = replace(self.data, pool=self.data.pool.with_labels(known))
+        self._check_fit(np.array(sorted(known)))
+
+    def first_train_set(self) -> IntArray:
+        """Labelled problems first; what they lack of the first budget is drawn from the others."""
+        if self.initial is not None:
+            return np.sort(self.initial)
+        # The first examples are random and the same for every strategy: runs stay paired.
+        rng = np.random.default_rng([self.config.seed, 0, Stream.INITIAL])
+        size, known = self.budgets[0], self.data.pool.is_labelled
+        labelled, others = np.flatnonzero(known), np.flatnonzero(~known)
+        if len(labelled) >= size:
+            return np.sort(rng.choice(labelled, size, replace=False))
+        more = rng.choice(others, size - len(labelled), replace=False)
+        return np.sort(np.concatenate([labelled, more]))
+
+    def _check_fit(self, index: IntArray) -> None:
+        """Refuse labels that do not fit the context."""
+        limit = self._max_length()
+        for item in encode(self.data.pool, index, self.tokenizer, self.prompt):
+            if len(item.ids) > limit:
+                problem = self.data.pool[item.index]
+                raise DataError(
+                    f"The label of id {problem.id} is too long: prompt and trace have "
+                    f"{len(item.ids)} tokens, the context holds {limit}. Shorten the trace."
+                )
 
     def _finish(self, folder: RunFolder, state: RunState) -> None:
         if self.config.save_model and not folder.file("model").exists():

@@ -190,4 +190,5 @@ class Selector:
 
     @cached_property
     def _lengths(self) -> FloatArray:
-        return self.measurer.lengths()
+        known = self.measurer.pool.is_labelled  # a question without a label has no length yet
+        return np.where(known, self.measurer.lengths(), np.nan)
