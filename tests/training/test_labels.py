@@ -49,7 +49,7 @@ def config(model: Path, train: Path, test: Path, **changes: Any) -> RunConfig:
         data=DataConfig(str(train), test=str(test), checker=CHECKER),
         strategy="premem",
         prompt="plain",
-        rounds=RoundsConfig(mode="acquire", budgets=(8, 14, 20)),
+        rounds=RoundsConfig(mode="acquire", budgets=(8, 14, 20), near="group"),
         recipe=RecipeConfig(learning_rate=1e-3, epochs=1, batch_size=4),
         scoring=ScoringConfig(samples=2, max_new_tokens=8),
         forecast="off",
