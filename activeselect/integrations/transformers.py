@@ -94,8 +94,8 @@ class SelectionCallback(TrainerCallback):
             if round(state.epoch, 6) >= self.selection.epoch + 1:
                 # saved by its step count after an epoch's last step, before the epoch's end
                 self.on_epoch_end(args, state, control)
-        if self.selection.epochs is None:
-            self.selection.epochs = state.num_train_epochs
+        if self.selection.measurer.precision is None:
+            self.selection.measurer.precision = _precision(args)
         self.selection.begin(self._trainer.model)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -133,6 +133,11 @@ class SelectionCallback(TrainerCallback):
                 "checkpoint that was saved with the same callback."
             )
         self.selection.load_state_dict(torch.load(file, weights_only=True))
+
+
+def _precision(args: Any) -> str | None:
+    """What the trainer's arguments call mixed precision, by Lightning's names."""
+    return "bf16-mixed" if args.bf16 else "16-mixed" if args.fp16 else None
 
 
 def _checkpoint(args: Any, state: Any) -> Path:

@@ -219,6 +219,7 @@ class LiveScorer:
         round: int,
         samples: int | None = None,
         offset: IntArray | None = None,
+        trained: Any = None,
     ) -> Scores:
         """Measure examples after a round.
 
@@ -231,6 +232,8 @@ class LiveScorer:
             round: number of the round, part of the random streams' key.
             samples: completions of each; default: as configured.
             offset: completions that each example has in this round already, int ``[B]``.
+            trained: the model in training, where ``model`` is a copy of it: what the copy says of
+                sampled tokens is compared with it; default: ``model``.
         """
         started = time.perf_counter()
         index = np.array([item.index for item in items], dtype=np.int64)
@@ -246,6 +249,7 @@ class LiveScorer:
                     round=round,
                     offset=offset,
                     tally=tally,
+                    trained=trained,
                 )
                 correct = self.check(texts, answers)
                 tally |= count_answers(self.checker, texts, answers, correct)
@@ -295,11 +299,12 @@ class LiveScorer:
         offset: IntArray | None = None,
         greedy: bool = False,
         tally: dict[str, float] | None = None,
+        trained: Any = None,
     ) -> tuple[list[list[str]], int, int]:
         """Completions as text, tokens generated (end tokens included), and how many were cut.
 
-        With ``tally``, what the sampler says of some tokens is compared with the model; the summed
-        difference and their number are put there.
+        With ``tally``, what the sampler says of some tokens is compared with the model, or with
+        ``trained``, of which it is a copy; the summed difference and their number are put there.
         """
         index = np.array([item.index for item in items], dtype=np.int64)
         said: dict[int, list[float]] = {}
@@ -326,7 +331,7 @@ class LiveScorer:
             log_probs=said,
         )
         if tally is not None and items:
-            tally |= self._compared(model, items[0], ids[0][0], said[0])
+            tally |= self._compared(model, trained, items[0], ids[0][0], said[0])
         flat = [row for rows in ids for row in rows]
         found = self.tokenizer.batch_decode(flat, skip_special_tokens=True) if flat else []
         texts = [before_stop(text, self.stop) for text in found]
@@ -341,15 +346,19 @@ class LiveScorer:
         return [texts[i : i + samples] for i in range(0, len(texts), samples)], generated, cut
 
     def _compared(
-        self, model: Any, item: Encoded, tokens: list[int], said: list[float]
+        self, model: Any, trained: Any, item: Encoded, tokens: list[int], said: list[float]
     ) -> dict[str, float]:
         """What a sampler said of its tokens against a fresh pass of the model."""
         switch = rereads_after(model.config)
         if switch is not None and item.start <= switch:
             tokens = tokens[: switch - item.start]  # later ones were read with other positions
         tokens = tokens[:_COMPARED]
-        gap = np.abs(np.array(said[: len(tokens)]) - token_log_probs(model, item.prompt, tokens))
+        whole = model if trained is None else trained
+        with evaluating(whole):
+            fresh = token_log_probs(whole, item.prompt, tokens)
+        gap = np.abs(np.array(said[: len(tokens)]) - fresh)
         short = any(weight.dtype in _SHORT for weight in model.parameters())
+        short |= torch.is_autocast_enabled(model.device.type)
         compared = {"gap": float(gap.sum()), "compared": len(tokens)}
         return {**compared, "compared_in_16_bits": len(tokens) * short}
 

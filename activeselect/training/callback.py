@@ -95,6 +95,8 @@ class ActiveSelection(lightning.Callback):
         train: positions of the train set in the pool, int ``[T]``; default: every problem.
         measure: further signals to measure for the record.
         seed: of sampling order, completions and selection.
+        precision: of the training, e.g. ``bf16-mixed``: scoring computes in it, too; Lightning and
+            transformers say it themselves.
         model_of: finds the transformers model in the fitted module.
 
     Raises:
@@ -114,6 +116,7 @@ class ActiveSelection(lightning.Callback):
         train: IntArray | None = None,
         measure: tuple[str, ...] = (),
         seed: int = 0,
+        precision: str | None = None,
         model_of: Callable[[Any], Any] | None = None,
         _stage: StageOfRun | None = None,
         **retired: Any,
@@ -155,6 +158,7 @@ class ActiveSelection(lightning.Callback):
             store=stage.store,
             chunks=stage.chunks,
             reference=self.strategy.reference,
+            precision=precision,
         )
         self.selector = Selector(self.strategy, self.measurer, what=self.what, near=near, seed=seed)
         self.forecaster = stage.forecaster
@@ -302,6 +306,8 @@ class ActiveSelection(lightning.Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Tell the sampler this process' rank and the number of processes."""
         self.sampler.rank, self.sampler.world_size = trainer.global_rank, trainer.world_size
+        if self.measurer.precision is None:
+            self.measurer.precision = trainer.precision
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Prepare measuring with the model as it is before training."""

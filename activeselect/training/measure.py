@@ -32,6 +32,7 @@ from activeselect.scoring.distributed import (
 from activeselect.scoring.functional import skip_memorized
 from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.metric import PreMemorizationAccuracy
+from activeselect.scoring.precision import in_training_precision
 from activeselect.scoring.scorer import LiveScorer, Scores, joined
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.adapt import is_sharded, whole
@@ -60,6 +61,7 @@ class Measurer:
         store: where scores are appended; None keeps them in memory only.
         chunks: keeps the finished chunks of a pass until its round is safe.
         reference: path of the reference model, if a signal needs one.
+        precision: of the training, as in Lightning; None: that of the weights.
     """
 
     def __init__(
@@ -79,7 +81,9 @@ class Measurer:
         store: ScoreStore | None = None,
         chunks: Chunks | None = None,
         reference: str | None = None,
+        precision: str | None = None,
     ) -> None:
+        self.precision = precision
         self.pool, self.tokenizer, self.scoring, self.prompt = pool, tokenizer, scoring, prompt
         self.stage, self.encoded, self.store = stage, encoded, store
         self.history = history or History(len(pool))
@@ -174,16 +178,17 @@ class Measurer:
 
         def score(some: IntArray) -> Scores:
             return self.scorer.score(
-                model,
+                reading,
                 self.encode(some),
                 [problem.answer for problem in self.pool.problems(some)],
                 what=what,
                 round=round,
                 samples=samples,
+                trained=model,
             )
 
         lengths = self.scorer.lengths(model, self.encode(index), samples=samples)
-        with whole(model):
+        with whole(model), in_training_precision(model, self.precision) as reading:
             scores = score_in_chunks(
                 score,
                 index,
@@ -278,9 +283,11 @@ class Measurer:
 
         def work() -> list[tuple[IntArray, NDArray[np.float32]]]:
             mine = chunks[rank() :: world_size()]
-            return [(some, measure(model, self.encode(some))) for some in mine]
+            return [(some, measure(reading, self.encode(some))) for some in mine]
 
-        with whole(model):
+        # gradients are taken of the weights that are trained
+        precision = None if signal == "gradient" else self.precision
+        with whole(model), in_training_precision(model, precision) as reading:
             rows = [row for share in together(work) for row in share]
         width = rows[0][1].shape[1] if rows else 0
         vectors = np.full((len(self.pool), width), np.nan, dtype=np.float32)
@@ -294,9 +301,10 @@ class Measurer:
         answers = test.dataset["answer"]
 
         def score(some: IntArray) -> Scores:
-            return scorer.evaluate(model, [items[i] for i in some], [answers[int(i)] for i in some])
+            problems = [items[i] for i in some]
+            return scorer.evaluate(reading, problems, [answers[int(i)] for i in some])
 
-        with whole(model):
+        with whole(model), in_training_precision(model, self.precision) as reading:
             scores = score_in_chunks(
                 score,
                 np.arange(len(items)),

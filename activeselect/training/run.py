@@ -100,6 +100,7 @@ class Stage:
             train=self.train,
             measure=self.config.measure,
             seed=self.config.seed,
+            precision=self.config.recipe.precision,
             _stage=StageOfRun(
                 number=self.number,
                 last_scored=self.config.rounds.last_scored(self.number, self.config.recipe.epochs),
