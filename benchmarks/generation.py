@@ -11,6 +11,13 @@ half is taken. We are told the limit alone. Only tokens of completions count, wi
 - ``gsm8k``: a small Llama with random weights that writes texts as long as GSM8K's: whether a text
   ends is a function of its newest token and its length, made so that the model's lengths, prompt
   included, are distributed like GSM8K's. To both sides it is a model like any other.
+- ``--model FOLDER --data FILE``: a pretrained model of yours, in 16 bits, and the questions of a
+  JSON-lines file. A third side has the same weights in 32 bits, as scoring read them under mixed
+  precision before it made a copy in 16.
+
+"of floor" is the share of the time that no implementation can avoid on this machine: each pass
+reads all weights once, at the bandwidth measured here, or multiplies all tokens with them, at the
+rate of a large matrix product of the same type measured here, whatever takes longer.
 
 Each line is the median over pairs, theirs and ours by turns; the time is the processor's on one
 thread, the wall's beside it.
@@ -19,18 +26,20 @@ thread, the wall's beside it.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from activeselect.config import PromptConfig
 from activeselect.data.prompts import encode
@@ -44,8 +53,9 @@ WHOLE = (46, 75, 84, 91, 97, 104, 110, 115, 122, 128, 135, 141, 148, 157, 165, 1
 WHOLE += (246, 424)
 TEMPERATURE, TOP_P = 0.8, 0.95
 END, PAD = 1, 0
-ROW = "{:<8} {:<13} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>16}"
-HEAD = ("case", "", "rows", "tokens/s", "(wall)", "length", "held", "seconds", "ratio (min-max)")
+ROW = "{:<8} {:<13} {:>6} {:>9} {:>9} {:>9} {:>8} {:>8} {:>9} {:>16}"
+HEAD = ("case", "", "rows", "tokens/s", "(wall)", "length", "held", "seconds", "of floor")
+HEAD += ("ratio (min-max)",)
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,7 @@ class Case:
     pad: int
     longest: int
     top_p: float = TOP_P
+    long: Any = None  # the model in 32 bits, where that is a side of its own
 
 
 def skills(prompts: int) -> Case:
@@ -91,6 +102,62 @@ def gsm8k(prompts: int) -> Case:
     return Case(model, texts, END, PAD, 400)
 
 
+def pretrained(folder: Path, data: Path, prompts: int, longest: int) -> Case:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    long = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    lines = data.read_text(encoding="utf-8").splitlines()[:prompts]
+    questions = [f"Question: {json.loads(line)['question']}\nAnswer:" for line in lines]
+    ids = [np.array(tokenizer(question).input_ids, np.int32) for question in questions]
+    end = tokenizer.eos_token_id
+    pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    return Case(model, ids, end, pad, longest, long=long)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Least seconds of a forward pass on one thread of this machine.
+
+    Attributes:
+        bandwidth: bytes per second that a matrix-vector product reads.
+        rate: operations per second of a large matrix product, by type.
+    """
+
+    bandwidth: float
+    rate: dict[torch.dtype, float]
+
+    def seconds(self, model: Any, rows: int, columns: int) -> float:
+        """Of a pass over ``rows`` texts of ``columns`` tokens that predicts each one's next."""
+        dtype = next(model.parameters()).dtype
+        output = model.get_output_embeddings().weight.numel()
+        body = sum(w.numel() for name, w in model.named_parameters() if "embed" not in name)
+        body -= 0 if model.config.tie_word_embeddings else output
+        operations = 2 * rows * (columns * body + output)
+        read = (body + output) * torch.empty(0, dtype=dtype).element_size()
+        return max(read / self.bandwidth, operations / self.rate[dtype])
+
+
+def measured_floor() -> Floor:
+    """The best of five tries each."""
+
+    def best(do: Callable[[], Any]) -> float:
+        do()
+        seconds = []
+        for _ in range(5):
+            started = time.process_time()
+            do()
+            seconds.append(time.process_time() - started)
+        return min(seconds)
+
+    matrix, vector = torch.randn(8192, 8192), torch.randn(8192)
+    bandwidth = matrix.numel() * 4 / best(lambda: matrix @ vector)
+    rate = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        square = torch.randn(1024, 1024).to(dtype)
+        rate[dtype] = 2 * 1024**3 / best(lambda square=square: square @ square)  # type: ignore[misc]
+    return Floor(bandwidth, rate)
+
+
 def ending_chance() -> torch.Tensor:
     """Chance that a text of so many tokens is whole, given that it is not shorter, ``[425]``."""
     reached = np.interp(np.arange(WHOLE[-1] + 2), WHOLE, np.linspace(0, 1, len(WHOLE)))
@@ -119,6 +186,7 @@ class Run:
     tokens: int = 0
     completions: int = 0
     held: int = 0
+    passes: list[tuple[int, int]] = field(default_factory=list)  # rows and columns of each
 
 
 @contextmanager
@@ -129,6 +197,7 @@ def measured(case: Case) -> Iterator[Run]:
         keys = given["past_key_values"].layers[0].keys
         one = keys.shape[1] * keys.shape[3] * keys.element_size()
         run.held = max(run.held, keys.untyped_storage().nbytes() // one)
+        run.passes.append(tuple(given["input_ids"].shape))
 
     hook = case.model.register_forward_hook(look, with_kwargs=True)
     processor, wall = time.process_time(), time.perf_counter()
@@ -203,7 +272,7 @@ def packed(
     return batches
 
 
-def compare(name: str, case: Case, samples: int, memory: int, pairs: int) -> None:
+def compare(name: str, case: Case, samples: int, memory: int, pairs: int, floor: Floor) -> None:
     _, found = ours(case, samples, memory, seed=0)
     grown = np.array(
         [len(p) + max(map(len, some)) + 1 for p, some in zip(case.prompts, found, strict=True)]
@@ -218,15 +287,25 @@ def compare(name: str, case: Case, samples: int, memory: int, pairs: int) -> Non
         "transformers": lambda seed: theirs(case, samples, batches, seed),
         "activeselect": lambda seed: ours(case, samples, memory, seed)[0],
     }
+    if case.long is not None:
+        whole = replace(case, model=case.long)
+        sides["in 32 bits"] = lambda seed: ours(whole, samples, memory, seed)[0]
     runs: dict[str, list[Run]] = {side: [] for side in sides}
     for seed in range(1, pairs + 1):
         for side, run in sides.items():
             runs[side].append(run(seed))
     speed = {side: [run.tokens / run.processor for run in some] for side, some in runs.items()}
-    ratios = [b / a for a, b in zip(*speed.values(), strict=True)]
+    theirs_, ours_, *_ = speed.values()
+    ratios = [b / a for a, b in zip(theirs_, ours_, strict=True)]
     spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    if case.long is not None:
+        gained = statistics.median(ours_) / statistics.median(speed["in 32 bits"])
+        spread += f"; 16 bits {gained:.2f}x"
     rows = round(statistics.mean(map(len, batches)) * samples)
     for side, some in runs.items():
+        model = case.long if side == "in 32 bits" else case.model
+        least = [sum(floor.seconds(model, *shape) for shape in run.passes) for run in some]
+        share = statistics.median(b / run.processor for b, run in zip(least, some, strict=True))
         print(
             ROW.format(
                 name,
@@ -237,6 +316,7 @@ def compare(name: str, case: Case, samples: int, memory: int, pairs: int) -> Non
                 f"{statistics.mean(run.tokens / run.completions for run in some):.1f}",
                 f"{max(run.held for run in some):,}",
                 f"{statistics.median(run.processor for run in some):.1f}",
+                f"{share:.0%}",
                 spread if side == "activeselect" else "",
             ),
             flush=True,
@@ -257,13 +337,22 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=8192, help="tokens in the cache")
     parser.add_argument("--top-p", type=float, default=TOP_P, help="1: nobody has to sort")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--model", type=Path, help="folder of a pretrained model, instead")
+    parser.add_argument("--data", type=Path, help="its questions: JSON lines")
+    parser.add_argument("--longest", type=int, default=64, help="tokens of its completions")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    floor = measured_floor()
     print(ROW.format(*HEAD))
+    if args.model is not None:
+        case = pretrained(args.model, args.data, args.prompts or 32, args.longest)
+        case = replace(case, top_p=args.top_p)
+        compare("model", case, args.samples, args.memory, args.pairs, floor)
+        return
     for name in args.cases:
         case = CASES[name](args.prompts or PROMPTS[name])
         case = replace(case, top_p=args.top_p)
-        compare(name, case, args.samples, args.memory, args.pairs)
+        compare(name, case, args.samples, args.memory, args.pairs, floor)
 
 
 if __name__ == "__main__":
