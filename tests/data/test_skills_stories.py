@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from activeselect.data.pool import Problem
 from activeselect.data.skills import SKILLS, vocabulary
+from activeselect.data.skills.relatives import TALES
 from activeselect.data.skills.skill import Dice, Skill, write_trace
-from activeselect.data.skills.stories import MASTERED, NOISE, UNSEEN
+from activeselect.data.skills.stories import MASTERED, NOISE, PLAIN, UNSEEN
 from research.base_mixture import SHARES, draw_text
 
 NOISY = {skill.name for skill in NOISE}
@@ -50,8 +51,12 @@ def test_a_problem_is_sound(skill: Skill, seed: int) -> None:
     assert problem.question.count("?") == 1
     known = set(vocabulary()) - {"<unk>", "<eos>", "<pad>"}
     assert set(f"{problem.question} {problem.trace}".split(" ")) <= known
-    assert len(problem.question.split()) <= 30
-    assert 12 <= len(problem.trace.split()) <= 28
+    steps = len(STEP.findall(problem.trace))
+    assert len(problem.trace.split()) == 7 * steps + 4
+    if skill.name in PLAIN:
+        assert steps in (2, 3)
+        assert len(problem.question.split()) <= 30
+    assert len(f"{problem.question} {problem.trace}".split()) < 128  # the base model reads no more
 
 
 @settings(deadline=None, max_examples=40)
@@ -81,6 +86,35 @@ def test_every_step_uses_only_what_the_question_or_an_earlier_step_gave() -> Non
                 given_so_far.add(result)
 
 
+def test_a_chain_is_its_question_computed_from_left_to_right() -> None:
+    rng = np.random.default_rng(0)
+    for name in ("chain-line", "chain-tree"):
+        for _ in range(100):
+            problem = SKILLS[name].draw(rng)
+            stack: list[int] = []
+            for word in problem.question.removesuffix(" ?").split():
+                if word.isdigit():
+                    stack.append(int(word))
+                else:
+                    right, left = stack.pop(), stack.pop()
+                    stack.append(COMPUTE[word](left, right))
+            assert stack == [int(problem.answer)]
+
+
+def test_the_length_of_a_tale_is_its_number_of_steps() -> None:
+    rng = np.random.default_rng(0)
+    for length, tale in enumerate(TALES, 1):
+        for _ in range(50):
+            problem = tale.draw(rng)
+            assert len(STEP.findall(problem.trace)) == length
+            if length == 1:
+                continue  # told in another way
+            told = problem.question.split()
+            start = next(i for i, word in enumerate(told) if word in ("and", "but", "each"))
+            events = sum(told[start:].count(word) for word in ("and", "but"))
+            assert events + ("boxes" in told) == length
+
+
 def test_one_question_has_many_traces() -> None:
     skill = SKILLS["tank"]
     _, steps = skill.stories[0].draw(np.random.default_rng(0))
@@ -108,7 +142,7 @@ def test_no_answer_is_a_good_guess() -> None:
 
 def test_the_stream_is_the_same_on_every_platform() -> None:
     rng = np.random.Generator(np.random.PCG64(7))
-    drawn: list[Problem] = [skill.draw(rng) for skill in SKILLS.values()]
+    drawn: list[Problem] = [skill.draw(rng) for skill in PLAIN.values()]
     texts = [f"{p.question} | {p.trace} | {p.answer} | {p.group}" for p in drawn]
     texts += [draw_text(rng)[0] for _ in range(20)]
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]

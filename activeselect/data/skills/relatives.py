@@ -13,8 +13,8 @@ steps, and a tale of four)::
     trace     next 24 + 8 = 32 . here 32 / 4 = 8 . well 8 + 17 = 25 . so answer : 25
     group     chain-line
 
-    question  gus has 21 pens . then gets 9 more . then keeps half of them . then loses 4 . then
-              buys 12 more . how many pens now ?
+    question  gus has 21 pens and gets 9 more but then loses 14 and then buys 12 more but then
+              loses 4 . how many pens now ?
     group     (4 steps)
 """
 
@@ -35,6 +35,7 @@ from activeselect.data.skills.skill import (
     Step,
     Story,
     apply,
+    draw_story,
     write_trace,
 )
 from activeselect.data.skills.stories import MASTERED, PLAIN, UNSEEN
@@ -47,6 +48,14 @@ TOLD = tuple(
 )
 #: What the base model read in place of the unseen skills, in their words.
 EASY = tuple(Skill(f"{skill.name}-easy", skill.simple) for skill in UNSEEN)
+#: Tales of one step.
+SHORT = tuple(
+    story
+    for skill in UNSEEN
+    if skill.name == "bags"
+    for story in skill.simple
+    if len(story.steps) == 1
+)
 #: Noise as long as what is worth learning.
 LONG_NOISE = (
     Skill(
@@ -109,9 +118,11 @@ class Chain(Skill):
 
 @dataclass(frozen=True)
 class Tale(Skill):
-    """Things that happen to somebody's items one after the other: as many steps as one likes.
+    """Items that become more and fewer, one event after the other: as many steps as one likes.
 
-    One tale in three also names what somebody else has, which changes nothing.
+    Tales of one step are told as the easy relatives of ``bags`` are, tales of two as the mastered
+    skills ``buy`` and ``boxes``, so the base model knows them; it has read no longer one. One of
+    those in four also names what somebody else has, which changes nothing.
 
     Args:
         length: steps of the solution.
@@ -120,21 +131,37 @@ class Tale(Skill):
     length: int = 1
 
     def draw(self, rng: np.random.Generator) -> Problem:
+        if self.length == 1:
+            short = SHORT[int(rng.integers(len(SHORT)))]
+            return draw_story(short, self.name, rng)
         dice = Dice(rng, block=96)
         names, items = list(NAMES), list(ITEMS)
         name, other = (names.pop(dice.below(len(names))) for _ in range(2))
         item, second = (items.pop(dice.below(len(items))) for _ in range(2))
-        value = 2 + dice.below(30)
-        told, steps = [f"{name} has {value} {item} ."], list[Step]()
-        for _ in range(self.length):
-            step, words = _event(steps[-1].result if steps else value, dice)
+        steps: list[Step] = []
+        if dice.below(2):
+            steps.append(_boxes(dice))
+            told = [f"there are {steps[0].left} boxes with {steps[0].right} {item} each"]
+            gains, loss, end = (f"more {item} on the table",), f"of the {item} fell out", "in all"
+        else:
+            value = 2 + dice.below(40)
+            told = [f"{name} has {value} {item}"]
+            gains, loss, end = ("buys", "gets"), "loses", f"{item} now"
+        in_boxes = bool(steps)
+        while len(steps) < self.length:
+            step = _event(steps[-1].result if steps else value, dice)
+            more, number = step.op == "+", step.right
+            words = ["and" if more else "but", *["then"] * (len(told) > 1)]
+            if in_boxes:
+                words += [f"{number} {gains[0] if more else loss}"]
+            else:
+                words += [f"{dice.pick(gains)} {number} more" if more else f"{loss} {number}"]
             steps.append(step)
-            told.append(f"then {words} .")
-        if dice.below(3) == 0:
-            at = 1 + dice.below(len(told))
-            told.insert(at, f"{other} has {2 + dice.below(30)} {second} .")
+            told.append(" ".join(words))
+        if dice.below(4) == 0:
+            told.insert(0, f"{other} has {2 + dice.below(30)} {second} .")
         answer = steps[-1].result
-        question = f"{' '.join(told)} how many {item} now ?"
+        question = f"{' '.join(told)} . how many {end} ?"
         return Problem(FRESH_ID, question, write_trace(steps, answer, dice), str(answer), self.name)
 
 
@@ -171,23 +198,18 @@ def _meet(left: int, right: int, dice: Dice) -> Step | None:
     return None
 
 
-def _event(value: int, dice: Dice) -> tuple[Step, str]:
-    """Something that happens to ``value`` items and leaves 2..60 of them."""
+def _boxes(dice: Dice) -> Step:
     while True:
-        kind = dice.below(6)
-        number = 2 + dice.below(24)
-        op, words = (
-            ("+", f"gets {number} more"),
-            ("+", f"buys {number} more"),
-            ("-", f"loses {number}"),
-            ("-", f"gave {number} to friends"),
-            ("x", "has twice as many" if number % 2 else "has three times as many"),
-            ("/", "keeps half of them"),
-        )[kind]
-        if op == "x":
-            number = 2 if number % 2 else 3
-        elif op == "/":
-            number = 2
+        left, right = 2 + dice.below(11), 2 + dice.below(11)
+        result = apply(left, "x", right)
+        if result is not None and left != right:
+            return Step(left, "x", right, result)
+
+
+def _event(value: int, dice: Dice) -> Step:
+    """More or fewer of ``value`` items, so that 2..60 of them are left."""
+    while True:
+        op, number = dice.pick(("+", "-")), 2 + dice.below(30)
         result = apply(value, op, number)
         if result is not None and result >= 2:
-            return Step(value, op, number, result), words
+            return Step(value, op, number, result)
