@@ -1,0 +1,21 @@
+"""Settings of the documentation site: ``sphinx-build -W docs OUT``."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed
+
+project = "activeselect"
+author = "The activeselect authors"
+version = release = installed("activeselect")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["benchmark"]
+html_theme = "furo"
+html_title = "activeselect"
+
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # shapes, units and types are in the text
+autodoc_class_signature = "separated"
+autodoc_mock_imports: list[str] = []
+napoleon_use_rtype = False
