@@ -9,7 +9,6 @@ author = "The activeselect authors"
 version = release = installed("activeselect")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["benchmark"]
 html_theme = "furo"
 html_title = "activeselect"
 
@@ -17,5 +16,4 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes, units and types are in the text
 autodoc_class_signature = "separated"
-autodoc_mock_imports: list[str] = []
 napoleon_use_rtype = False
