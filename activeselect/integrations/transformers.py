@@ -14,6 +14,7 @@ checkpoint. ``trainer.train(resume_from_checkpoint=True)`` goes on with the same
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from activeselect.training.callback import ActiveSelection
 
 #: Name of the selection's state within a checkpoint.
 STATE = "activeselect.pt"
+#: Rows of the train dataset that are compared with the pool.
+_COMPARED = 8
 
 
 class SelectionCallback(TrainerCallback):
@@ -38,7 +41,7 @@ class SelectionCallback(TrainerCallback):
         pool: the problems; position i is row i of the trainer's train dataset.
         tokenizer: the model's.
         options: as for :class:`activeselect.ActiveSelection` (strategy, scoring, prompt,
-            score_every, seed, store, ...).
+            rounds, seed, ...).
     """
 
     def __init__(self, pool: Pool, tokenizer: Any, **options: Any) -> None:
@@ -63,14 +66,19 @@ class SelectionCallback(TrainerCallback):
         """Let ``trainer`` draw its examples from this selection.
 
         Raises:
-            ConfigError: if its train dataset has other rows than the pool, or packs several
-                examples into one, or it runs on several processes.
+            ConfigError: if its train dataset has other rows than the pool, in another order or with
+                other tokens, or packs several examples into one, or it runs on several processes.
+
+        Warns:
+            UserWarning: if the trainer was told to group examples by length, which it cannot do.
         """
-        rows, size = len(trainer.train_dataset), len(self.selection.pool)
-        if rows != size or getattr(trainer.args, "packing", False):
-            raise ConfigError(
-                f"train_dataset: expected the pool's {size} problems, one per row in the pool's "
-                f"order; received {rows} rows. Use selection.dataset(), without packing or filters."
+        self._check_rows(trainer)
+        if getattr(trainer.args, "train_sampling_strategy", "") == "group_by_length" or getattr(
+            trainer.args, "group_by_length", False
+        ):
+            warnings.warn(
+                "group_by_length has no effect: the selection decides the order of the examples.",
+                stacklevel=2,
             )
         if trainer.args.world_size > 1:
             raise ConfigError(
@@ -82,6 +90,36 @@ class SelectionCallback(TrainerCallback):
         self._trainer = trainer
         # the hook by which Trainer asks for its sampler; a subclass could override it as well
         trainer._get_train_sampler = lambda *_, **__: self.selection.sampler
+
+    def _check_rows(self, trainer: Any) -> None:
+        """Refuse rows that are not the pool's, told by the token ids of a few of them."""
+        rows, size = trainer.train_dataset, len(self.selection.pool)
+        if not hasattr(rows, "__len__"):
+            raise ConfigError(
+                "train_dataset: expected a dataset with rows that can be asked for by number; "
+                f"received {type(rows).__name__}. Use selection.dataset(); a stream has no order."
+            )
+        if len(rows) != size or getattr(trainer.args, "packing", False):
+            raise ConfigError(
+                f"train_dataset: expected the pool's {size} problems, one per row in the pool's "
+                f"order; received {len(rows)} rows. Use selection.dataset(), without packing or "
+                "filters."
+            )
+        places = np.unique(np.linspace(0, size - 1, min(size, _COMPARED)).astype(np.int64))
+        for place, ours in zip(places, self.selection.measurer.encode(places), strict=True):
+            theirs = rows[int(place)].get("input_ids")
+            if theirs is None:
+                raise ConfigError(
+                    "train_dataset: expected rows with input_ids; received the columns "
+                    f"{', '.join(rows[int(place)])}. Use selection.dataset()."
+                )
+            if list(theirs) != ours.ids.tolist():
+                raise ConfigError(
+                    f"train_dataset: row {place} has other tokens than problem {place} of the pool "
+                    f"({len(theirs)} and {len(ours.ids)} of them). The rows are in another order, "
+                    "or the trainer formats its text in another way than the selection's prompt. "
+                    "Use selection.dataset(), or give the selection the trainer's prompt."
+                )
 
     # --- hooks of transformers' Trainer ----------------------------------------------------------
 
@@ -100,8 +138,8 @@ class SelectionCallback(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Score and select after the epoch."""
-        epoch = round(state.epoch)
-        self._count(epoch - 1)
+        self._count(args, state)
+        epoch = self.selection.epoch + 1
         self.selection.end_epoch(self._trainer.model, epoch, self._note)
         if self._logs:
             self._trainer.log(self._logs)
@@ -114,11 +152,23 @@ class SelectionCallback(TrainerCallback):
         torch.save(self.selection.state_dict(), temporary)
         temporary.replace(target)
 
-    def _count(self, epoch: int) -> None:
-        """What the finished epoch trained on: the order is a function of the selection."""
-        sampler = self.selection.sampler
+    def _count(self, args: Any, state: Any) -> None:
+        """Count the examples that the epoch trained on, which ``max_steps`` may have cut short.
+
+        Their order is a function of the selection; how many of them were read follows from the
+        steps that were taken.
+        """
+        sampler, epoch = self.selection.sampler, self.selection.epoch
         sampler.set_epoch(epoch)
         drawn = np.fromiter(sampler, dtype=np.int64)
+        per_batch = args.train_batch_size
+        batches = (
+            len(drawn) // per_batch if args.dataloader_drop_last else -(-len(drawn) // per_batch)
+        )
+        steps = -(-batches // args.gradient_accumulation_steps)
+        taken = min(state.global_step - epoch * steps, steps)
+        read = min(taken * args.gradient_accumulation_steps, batches) * per_batch
+        drawn = drawn[:read]
         tokens = sum(len(item.ids) for item in self.selection.encoded.take(drawn))
         self.selection.trained(drawn, tokens)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -311,6 +311,7 @@ class ActiveSelection(lightning.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Prepare measuring with the model as it is before training."""
+        self._check_loader(trainer.train_dataloader)
         self.begin(self._model_of(pl_module))
         self._clock = time.perf_counter()
 
@@ -322,6 +323,12 @@ class ActiveSelection(lightning.Callback):
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the examples and tokens that were trained on."""
+        if not isinstance(batch, Mapping) or "index" not in batch:
+            raise ConfigError(
+                "batch: expected a mapping with 'index' (positions in the pool), as the loader of "
+                f"selection.dataloader(batch_size) gives it; received {type(batch).__name__}"
+                + (f" with {', '.join(batch)}." if isinstance(batch, Mapping) else ".")
+            )
         index = batch["index"]
         tokens = batch["attention_mask"].sum(dim=1)[index >= 0].sum()
         everyone = index.new_zeros(trainer.world_size, len(index) + 1)
@@ -337,6 +344,23 @@ class ActiveSelection(lightning.Callback):
         """Score and select after the epoch, where a round is due."""
         self._tick()
         self.end_epoch(self._model_of(pl_module), trainer.current_epoch + 1, pl_module.log)
+
+    def _check_loader(self, loader: Any) -> None:
+        """Refuse to score and select while training goes on over something else."""
+        fix = "Train with trainer.fit(module, selection.dataloader(batch_size))"
+        if not isinstance(loader, DataLoader):
+            raise ConfigError(
+                "dataloader: expected one loader over the selection's examples; received "
+                f"{type(loader).__name__}. {fix}."
+            )
+        samplers = (loader.sampler, getattr(loader.batch_sampler, "sampler", None))
+        if not any(sampler is self.sampler for sampler in samplers):
+            raise ConfigError(
+                "dataloader: expected a loader that draws from the selection's sampler; received "
+                f"one that draws from {type(loader.sampler).__name__}, so training would ignore "
+                f"what is selected. {fix}, with Trainer(use_distributed_sampler=False) and without "
+                "overfit_batches."
+            )
 
     def _tick(self) -> None:
         now = time.perf_counter()
@@ -382,8 +406,11 @@ class ActiveLoader(DataLoader[Any]):
     """
 
     def __len__(self) -> int:
-        assert isinstance(self.sampler, ActiveSampler)
-        assert self.batch_size is not None
+        if not isinstance(self.sampler, ActiveSampler) or self.batch_size is None:
+            raise ConfigError(
+                "dataloader: the selection's sampler was replaced. Use "
+                "Trainer(use_distributed_sampler=False), and no overfit_batches."
+            )
         whole = self.sampler.whole
         return whole // self.batch_size if self.drop_last else -(-whole // self.batch_size)
 
@@ -444,7 +471,13 @@ class Report(lightning.Callback):
 
 
 def _inner_model(module: Any) -> Any:
-    return getattr(module, "model", module)
+    model = getattr(module, "model", module)
+    if not hasattr(model, "get_output_embeddings"):
+        raise ConfigError(
+            "module: expected a transformers model as module.model; received "
+            f"{type(model).__name__}. Pass model_of=lambda module: module.NAME."
+        )
+    return model
 
 
 def _refuse(retired: dict[str, Any]) -> None:

@@ -66,7 +66,9 @@ def pool() -> Pool:
     return load_data(DataConfig("skills:mixed", pool_size=SIZE, test_limit=4), seed=0).pool
 
 
-def build(model: Path, pool: Pool, out: Path, epochs: int = 3) -> tuple[Any, Any, Any]:
+def build(
+    model: Path, pool: Pool, out: Path, epochs: int = 3, **arguments: Any
+) -> tuple[Any, Any, Any]:
     loaded, tokenizer = load_model(str(model))
     selection = SelectionCallback(
         pool,
@@ -79,8 +81,7 @@ def build(model: Path, pool: Pool, out: Path, epochs: int = 3) -> tuple[Any, Any
         loaded,
         TrainingArguments(
             str(out),
-            num_train_epochs=epochs,
-            per_device_train_batch_size=8,
+            **{"num_train_epochs": epochs, "per_device_train_batch_size": 8} | arguments,
             learning_rate=1e-3,
             save_strategy="steps",
             save_steps=2,
@@ -154,6 +155,53 @@ def test_a_train_set_of_other_rows_is_refused(tiny_model: Path, pool: Pool, tmp_
     trainer.train_dataset = trainer.train_dataset.select(range(5))
     with pytest.raises(ConfigError, match=r"expected the pool's 24 problems.*received 5 rows"):
         selection.attach(trainer)
+
+
+def test_shuffled_rows_and_other_texts_are_refused(
+    tiny_model: Path, pool: Pool, tmp_path: Path
+) -> None:
+    trainer, selection, _ = build(tiny_model, pool, tmp_path)
+    rows = trainer.train_dataset
+    trainer.train_dataset = rows.select([*range(1, SIZE), 0])
+    with pytest.raises(ConfigError, match="in another order"):
+        selection.attach(trainer)
+    trainer.train_dataset = rows.map(lambda row: {"input_ids": [1, *row["input_ids"]]})
+    with pytest.raises(ConfigError, match="formats its text in another way"):
+        selection.attach(trainer)
+    trainer.train_dataset = rows.to_iterable_dataset()
+    with pytest.raises(ConfigError, match="a stream has no order"):
+        selection.attach(trainer)
+    trainer.train_dataset = rows
+    selection.attach(trainer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trained"),
+    [
+        ({"max_steps": 4}, 4 * 8),
+        ({"num_train_epochs": 1.4}, 24 + 2 * 8),
+        ({"per_device_train_batch_size": 10, "dataloader_drop_last": True}, 3 * 20),
+        ({"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}, 3 * 24),
+    ],
+    ids=["max_steps", "fraction", "drop_last", "accumulation"],
+)
+def test_what_is_counted_is_what_was_trained(
+    tiny_model: Path, pool: Pool, tmp_path: Path, arguments: dict[str, Any], trained: int
+) -> None:
+    trainer, selection, _ = build(tiny_model, pool, tmp_path, **arguments)
+    seen = Seen()
+    seen.watch(trainer)
+    trainer.train()
+    assert sum(map(len, seen.batches)) == trained
+    active = selection.selection
+    assert active.times_seen.sum() == active.cost.samples_seen == trained
+
+
+def test_grouping_by_length_is_said_to_have_no_effect(
+    tiny_model: Path, pool: Pool, tmp_path: Path
+) -> None:
+    with pytest.warns(UserWarning, match="group_by_length has no effect"):
+        build(tiny_model, pool, tmp_path, train_sampling_strategy="group_by_length")
 
 
 def test_training_before_attach_is_refused(tiny_model: Path, pool: Pool, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from activeselect import (
     ActiveSelection,
@@ -26,7 +27,7 @@ from activeselect import (
     load_model,
 )
 from activeselect.data.load import load_data
-from activeselect.errors import StrategyError
+from activeselect.errors import ConfigError, StrategyError
 
 PROMPT = PromptConfig("{question} ", "{trace}")
 SCORING = ScoringConfig(samples=2, max_new_tokens=8)
@@ -151,3 +152,35 @@ def test_a_strategy_that_breaks_a_promise_is_named(
 
     with pytest.raises(StrategyError, match="'greedy' selected 1000 examples; the budget is 24"):
         fit(tiny_model, pool, tmp_path, Greedy())
+
+
+def test_a_loader_of_ones_own_is_refused(tiny_model: Path, pool: Pool, tmp_path: Path) -> None:
+    model, tokenizer = load_model(str(tiny_model))
+    selection = ActiveSelection(pool, tokenizer, scoring=SCORING, prompt=PROMPT)
+    ours = selection.dataloader(8)
+    own = DataLoader(selection.encoded, batch_size=8, shuffle=True, collate_fn=ours.collate_fn)
+    with quiet(), pytest.raises(ConfigError, match=r"draws from RandomSampler.*selection\.dataloa"):
+        trainer(tmp_path, 1, selection).fit(MyModule(model.train()), own)
+    with quiet(), pytest.raises(ConfigError, match="expected one loader"):
+        trainer(tmp_path, 1, selection).fit(MyModule(model.train()), [ours])
+
+
+def test_a_batch_without_index_and_a_hidden_model_are_named(
+    tiny_model: Path, pool: Pool, tmp_path: Path
+) -> None:
+    model, tokenizer = load_model(str(tiny_model))
+    selection = ActiveSelection(pool, tokenizer, scoring=SCORING, prompt=PROMPT)
+    with pytest.raises(ConfigError, match="expected a mapping with 'index'"):
+        selection.on_train_batch_end(None, None, None, {"input_ids": torch.ones(1)}, 0)
+    module = MyModule(model.train())
+    module.inner, module.model = module.model, torch.nn.Linear(1, 1)
+    with quiet(), pytest.raises(ConfigError, match="Pass model_of="):
+        trainer(tmp_path, 1, selection).fit(module, selection.dataloader(8))
+
+
+def test_an_argument_that_moved_is_answered_with_its_place(pool: Pool, tiny_model: Path) -> None:
+    _, tokenizer = load_model(str(tiny_model))
+    with pytest.raises(ConfigError, match=r"RoundsConfig.*score_every"):
+        ActiveSelection(pool, tokenizer, score_every=2)
+    with pytest.raises(TypeError, match="no argument 'stragety'"):
+        ActiveSelection(pool, tokenizer, stragety="random")
