@@ -72,6 +72,22 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 # --- One sentence for every setting that is out of its range
 
 
+#: Beyond it a number is a slip of the pen: seconds, tokens and examples are all far below.
+_LARGEST = 1e9
+
+
+def require_finite(section: str, config: Any) -> None:
+    """Refuse numbers that are infinite, NaN or absurdly large; see :func:`require`.
+
+    Args:
+        section: what the names of the settings begin with, ``recipe.`` or nothing.
+        config: a dataclass; its own fields are looked at.
+    """
+    for name, value in vars(config).items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            require(abs(value) <= _LARGEST, f"{section}{name}", "a number up to 1e9", value)
+
+
 def require(holds: bool, name: str, expected: str, received: Any) -> None:
     """Check one setting.
 

@@ -22,6 +22,7 @@ _REMEDIES = {
     errno.EPERM: "choose a folder that you may write",
     errno.ENOTDIR: "choose a path whose parents are folders",
     errno.EEXIST: "choose a path whose parents are folders",
+    errno.ENAMETOOLONG: "choose a shorter path",
 }
 
 
@@ -137,3 +138,18 @@ def read_json(path: Path) -> Any:
         raise StoreError(f"Cannot read {path}: {error.strerror}.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise StoreError(f"{path} is damaged (no JSON: {error}).") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read JSON that has to be names and values.
+
+    Raises:
+        StoreError: if the file is absent, no JSON, or something else.
+    """
+    plain = read_json(path)
+    if not isinstance(plain, dict):
+        raise StoreError(
+            f"{path} is damaged: expected names and values, received a {type(plain).__name__}; "
+            "restore it from a backup, or start again in a new folder."
+        )
+    return plain

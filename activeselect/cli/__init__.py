@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from activeselect.cli import commands
@@ -26,6 +27,8 @@ CONFIG = "config"
 #: Given without a value, as in other tools.
 _SWITCHES = {"--json": "--json=true", "--dry-run": "--dry_run=true", "--dry_run": "--dry_run=true"}
 _LABELS_NEEDED = 3  # the run waits for a person
+#: An empty path would mean the current folder, which nobody says that way.
+_PATHS = ("--out", "--config", "out", "config")
 _INTERRUPTED = 130  # what a shell expects after Ctrl-C
 #: Commands of earlier versions, and what does their work now, from a clone of the repository.
 _RETIRED = {
@@ -46,6 +49,8 @@ def run(argv: list[str]) -> int:
     try:
         _refuse_retired(argv)
         function, settings = _parse(parser, functions, prepare(argv))
+        if isinstance(settings.get("out"), Path):
+            check_out(settings["out"])
         function(**settings)
         sys.stdout.flush()
     except ActiveSelectError as error:
@@ -146,6 +151,10 @@ def prepare(argv: list[str]) -> list[str]:
     for word in argv:
         previous = out[-1] if out else ""
         is_value = previous.startswith("--") and "=" not in previous
+        empty = (previous in _PATHS and word == "") or word in [f"{name}=" for name in _PATHS]
+        if empty:
+            named = (word or previous).strip("-=")
+            raise ConfigError(f"{named}: expected a path; received an empty text.")
         if previous == "--config":
             word = find_config(word)
         elif word.startswith("--config="):
@@ -167,6 +176,7 @@ def find_config(name: str) -> str:
         ConfigError: if there is neither.
     """
     if Path(name).is_file():
+        check_yaml(Path(name))
         return name
     shipped = {
         entry.name.removesuffix(".yaml"): str(entry)
@@ -177,6 +187,63 @@ def find_config(name: str) -> str:
     if name in shipped or (Path(name).parts == ("configs", f"{stem}.yaml") and stem in shipped):
         return shipped[stem]
     raise ConfigError(f"There is no config file '{name}'. {did_you_mean(name, shipped)}")
+
+
+#: Of a config, aliases written out: the largest that anybody writes has some hundred values.
+_MOST_VALUES = 20_000
+_LONGEST_CONFIG = 2**20  # bytes
+
+
+def check_yaml(file: Path) -> None:
+    """Refuse a config that would take the parser's time or memory, before it is parsed.
+
+    Raises:
+        ConfigError: if it is no YAML, is very long, or grows beyond bounds when its aliases are
+            written out.
+    """
+    if file.stat().st_size > _LONGEST_CONFIG:
+        raise ConfigError(f"{file} is no config: expected at most {_LONGEST_CONFIG:,} bytes.")
+    try:
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        values = _values(node, {}) if node is not None else 0
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(f"{file} is no YAML that can be read: {reason}") from error
+    if values > _MOST_VALUES:
+        raise ConfigError(
+            f"{file} holds {values:,} values once its aliases (*name) are written out; expected at "
+            f"most {_MOST_VALUES:,}. Write out what you need, and leave the aliases out."
+        )
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values below a node, aliases written out; each node is visited once."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1  # until it is known: an alias of itself never ends
+        inside: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inside = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inside = node.value
+        known[id(node)] = 1 + sum(_values(part, known) for part in inside)
+    return known[id(node)]
+
+
+def check_out(out: Path) -> None:
+    """Refuse a name for results that no folder can have, before anything is computed.
+
+    Raises:
+        ConfigError: if it is too long, or holds a character that no name may have.
+    """
+    try:
+        out.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # the folder is made later, or the reason is said then
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"out: expected a path that can be written; received {str(out)[:60]!r}... ({reason})."
+        ) from error
 
 
 def _reason(text: str, function: Callable[..., None] | None) -> str:

@@ -49,7 +49,15 @@ def train(
         console.print(report.summary(), highlight=False, markup=False)
     if labels is not None:
         run.tell(out, read_labels(labels))
+    done = (out / "result.json").exists()
     result = run.run(out, progress_bar=console.is_terminal, loggers=loggers)
+    if done:
+        console.print(
+            f"{out} was finished before, on {config.data.source} as it is now (fingerprint "
+            f"{run.data.pool.fingerprint}); nothing was trained.",
+            highlight=False,
+            markup=False,
+        )
     console.print(_curve_table(result.curve))
     if sampled := result.cost["completions"]:
         saved = result.cost["completions_saved"]
@@ -57,6 +65,8 @@ def train(
         console.print(f"Sampled completions: {sampled:,}{spared}", highlight=False)
     if result.curve[-1]["forecast"]:
         console.print(f"Forecast by: {result.curve[-1]['forecast']['source']}", highlight=False)
+    for text in result.warnings:
+        console.print(f"Warning: {text}", highlight=False, markup=False)
     console.print(f"Run folder: {out}", highlight=False, markup=False)
 
 
@@ -110,7 +120,16 @@ def compare(
         console.print(f"{len(study.cells)} runs; {done} are finished in {out}.", markup=False)
         _print_plan(named, config.workers, console)
         return
+    done = all((out / cell.folder / "result.json").exists() for cell in study.cells)
     results = study.run(out, console=console, loggers=loggers)
+    if done:
+        sources = ", ".join(data.source for data in config.data)
+        console.print(
+            f"All {len(study.cells)} runs in {out} were finished before, on {sources} as it is "
+            "now; nothing was trained, the report is new.",
+            highlight=False,
+            markup=False,
+        )
     console.print(results_table(results))
     for sentence in results["verdicts"]:
         console.print(sentence, highlight=False, markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from activeselect.errors import ConfigError, did_you_mean, require
+from activeselect.errors import ConfigError, did_you_mean, require, require_finite
 
 #: What ``data.test`` says for data that has no test set.
 NO_TEST = "none"
@@ -55,6 +55,7 @@ class DataConfig:
     groups: Literal["visible", "hidden"] = "visible"
 
     def __post_init__(self) -> None:
+        require_finite("data.", self)
         require(bool(self.source), "data.source", "a preset, path or hub id", self.source)
         bad_row_modes = ("stop", "skip")
         require(
@@ -116,6 +117,7 @@ class PromptConfig:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        require_finite("prompt.", self)
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         filled = {
             "prompt": self.prompt or ("{question}" if self.chat else "{question}\nAnswer:"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from activeselect.errors import require
+from activeselect.errors import require, require_finite
 
 SCHEDULES = ("linear", "cosine", "constant")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
@@ -32,6 +32,7 @@ class LoraConfig:
     save: Literal["adapter", "merged"] = "adapter"
 
     def __post_init__(self) -> None:
+        require_finite("recipe.lora.", self)
         if not isinstance(self.targets, str):
             object.__setattr__(self, "targets", tuple(self.targets))
         require(self.rank >= 1, "recipe.lora.rank", "at least 1", self.rank)
@@ -55,6 +56,7 @@ class TokensConfig:
     share: float = 1.0
 
     def __post_init__(self) -> None:
+        require_finite("recipe.tokens.", self)
         require(0 < self.share <= 1, "recipe.tokens.share", "a share in (0, 1]", self.share)
 
 
@@ -97,6 +99,7 @@ class RecipeConfig:
     lora: LoraConfig | None = None
 
     def __post_init__(self) -> None:
+        require_finite("recipe.", self)
         if not isinstance(self.freeze, int):
             names = [self.freeze] if isinstance(self.freeze, str) else self.freeze
             object.__setattr__(self, "freeze", tuple(names))

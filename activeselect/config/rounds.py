@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from activeselect.errors import ConfigError, did_you_mean, require
+from activeselect.errors import ConfigError, did_you_mean, require, require_finite
 
 MODES = ("acquire", "reweight")
 NEAR = ("auto", "group", "text", "embedding", "regression")
@@ -43,6 +43,7 @@ class RoundsConfig:
     regions: int | None = None
 
     def __post_init__(self) -> None:
+        require_finite("rounds.", self)
         object.__setattr__(self, "budgets", tuple(self.budgets))
         require(self.near in NEAR, "rounds.near", f"one of {NEAR}", self.near)
         require(
@@ -129,6 +130,7 @@ class ScoringConfig:
     largest_gap: float | None = None
 
     def __post_init__(self) -> None:
+        require_finite("scoring.", self)
         object.__setattr__(self, "gradient_modules", tuple(self.gradient_modules))
         require(
             self.largest_gap is None or self.largest_gap > 0,

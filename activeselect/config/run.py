@@ -8,7 +8,17 @@ from typing import Any, Literal
 from activeselect.config.data import BUILT_IN_MODEL, NO_TEST, DataConfig, PromptConfig, prompt_of
 from activeselect.config.recipe import RecipeConfig
 from activeselect.config.rounds import RoundsConfig, ScoringConfig
-from activeselect.errors import require
+from activeselect.errors import require, require_finite
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+#: A stage's seed is 1000 times it and the stage, which has to stay below 2^32.
+LARGEST_SEED = 4_294_966
+
+
+def _forecast(setting: str | bool) -> str:
+    """``off`` without quotes is false in YAML; it means the same here."""
+    require(setting is not True and setting != "", "forecast", "a name, a file or off", setting)
+    return str(setting or "off")
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class RunConfig:
             ``{class_path: ..., PARAMETER: ...}`` (:mod:`activeselect.training.labels`).
         measure: signals measured besides those that the strategy requires, for the record.
         forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any``
-            (shipped), a file made by ``activeselect forecast fit``, or ``off``.
+            (shipped), a file made by ``activeselect forecast fit``, or ``off`` (or false).
         accelerator, devices, num_nodes: as in Lightning's Trainer; ``devices`` per node.
         parallel: how several devices share the work: ``ddp`` (each holds the whole model), ``fsdp``
             (each holds a part of it), or ``auto``: ddp where there are several.
@@ -46,7 +56,7 @@ class RunConfig:
     seed: int = 0
     labeler: str | dict[str, Any] | None = None
     measure: tuple[str, ...] = ()
-    forecast: str = "auto"
+    forecast: str | bool = "auto"
     accelerator: str = "auto"
     devices: int = 1
     num_nodes: int = 1
@@ -56,10 +66,19 @@ class RunConfig:
     save_model: bool = True
 
     def __post_init__(self) -> None:
+        require_finite("", self)
         object.__setattr__(self, "measure", tuple(self.measure))
         object.__setattr__(self, "prompt", prompt_of(self.prompt))
+        object.__setattr__(self, "forecast", _forecast(self.forecast))
         require(bool(self.model), "model", "a folder or hub id", self.model)
-        require(self.seed >= 0, "seed", "at least 0", self.seed)
+        require(bool(self.strategy), "strategy", "a name, or a mapping with one", self.strategy)
+        require(0 <= self.seed <= LARGEST_SEED, "seed", f"0 to {LARGEST_SEED}", self.seed)
+        require(
+            self.accelerator in ACCELERATORS,
+            "accelerator",
+            f"one of {', '.join(ACCELERATORS)}",
+            self.accelerator,
+        )
         require(self.devices >= 1, "devices", "at least 1", self.devices)
         require(self.num_nodes >= 1, "num_nodes", "at least 1", self.num_nodes)
         require(
@@ -111,14 +130,16 @@ class ScoreConfig:
     prompt: str | PromptConfig | None = None
     reference: str | None = None
     shard: str = "1/1"
-    forecast: str = "auto"
+    forecast: str | bool = "auto"
     dtype: str = "auto"
     device: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        require_finite("", self)
         object.__setattr__(self, "prompt", prompt_of(self.prompt))
         object.__setattr__(self, "signals", tuple(self.signals))
+        object.__setattr__(self, "forecast", _forecast(self.forecast))
         if self.data.test is None and self.data.preset is None:
             object.__setattr__(self, "data", replace(self.data, test=NO_TEST))
         require(bool(self.model), "model", "a folder or hub id", self.model)

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from activeselect.config.data import BUILT_IN_MODEL, DataConfig, PromptConfig, prompt_of
 from activeselect.config.recipe import RecipeConfig
 from activeselect.config.rounds import RoundsConfig, ScoringConfig
-from activeselect.errors import require
+from activeselect.config.run import ACCELERATORS, LARGEST_SEED
+from activeselect.errors import require, require_finite
 from activeselect.files import is_folder_name
 
 #: What a budget may be counted in.
@@ -62,11 +63,22 @@ class StudyConfig:
     axis: str = "unique_examples"
 
     def __post_init__(self) -> None:
+        require_finite("", self)
         for name in ("data", "seeds", "measure", "reuse"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "prompt", prompt_of(self.prompt))
         require(len(self.data) > 0, "data", "at least one dataset", self.data)
         require(len(self.strategies) > 0, "strategies", "at least one strategy", self.strategies)
+        require(
+            self.accelerator in ACCELERATORS,
+            "accelerator",
+            f"one of {', '.join(ACCELERATORS)}",
+            self.accelerator,
+        )
+        for label, spec in self.strategies.items():
+            require(
+                bool(spec), f"strategies.{label}", "a strategy's name, or a mapping with one", spec
+            )
         for label in self.strategies:  # folders are named after them
             require(
                 is_folder_name(label), "strategies", "labels without / and \\, not only dots", label
@@ -78,9 +90,10 @@ class StudyConfig:
             self.baseline,
         )
         require(
-            len(set(self.seeds)) == len(self.seeds) > 0 and min(self.seeds) >= 0,
+            len(set(self.seeds)) == len(self.seeds) > 0
+            and 0 <= min(self.seeds) <= max(self.seeds) <= LARGEST_SEED,
             "seeds",
-            "distinct numbers, at least 0",
+            f"distinct numbers, 0 to {LARGEST_SEED}",
             list(self.seeds),
         )
         require(self.workers >= 0, "workers", "at least 0", self.workers)

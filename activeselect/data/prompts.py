@@ -19,6 +19,7 @@ from torch import Tensor
 
 from activeselect.arrays import IntArray
 from activeselect.config import PromptConfig, RunConfig, Shot, prompt_of
+from activeselect.data.limits import time_limit
 from activeselect.data.load import load_data
 from activeselect.data.pool import Pool, Problem
 from activeselect.errors import ConfigError, ModelError
@@ -145,6 +146,9 @@ def _chat(
     return Text(read, target + whole[place + len(content) :], len(target))
 
 
+_TEMPLATE_SECONDS = 10.0  # a chat template takes a thousandth
+
+
 def _apply(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
@@ -152,7 +156,13 @@ def _apply(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> st
             "or a plain prompt (prompt: gsm8k)."
         )
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        with time_limit(_TEMPLATE_SECONDS):
+            return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+    except TimeoutError:
+        raise ModelError(
+            f"The tokenizer's chat template takes over {_TEMPLATE_SECONDS:g} s for one problem, so "
+            "it may never end; use a plain prompt (prompt: gsm8k), or repair the template."
+        ) from None
     except Exception as error:  # jinja's own kinds, and what templates raise by themselves
         reason = " ".join(str(error).split())[:200]
         raise ModelError(

@@ -75,7 +75,7 @@ def live_forecast(
     return LiveForecast(float(model.predict(X)[0]), float(low), float(high), source_of(model))
 
 
-def forecaster_for(setting: str, checker: str, *, samples: int) -> Forecaster | None:
+def forecaster_for(setting: str | bool, checker: str, *, samples: int) -> Forecaster | None:
     """The forecaster that a run's ``forecast`` setting names.
 
     Args:
@@ -87,8 +87,9 @@ def forecaster_for(setting: str, checker: str, *, samples: int) -> Forecaster | 
     Raises:
         DataError: if there is no such regressor.
     """
-    if setting == "off":
+    if setting in ("off", False):
         return None
+    setting = str(setting)
     if setting == "auto":
         model = load_pretrained(checker if checker in _shipped() else "any")
     elif Path(setting).suffix == ".json":

@@ -199,7 +199,8 @@ class Chunks:
             with explained(file):
                 folder.mkdir(parents=True, exist_ok=True)
                 temporary = file.with_suffix(f".{os.getpid()}.tmp")  # others may write it, too
-                temporary.write_text(f"{_hash(content)}\n{content}", encoding="utf-8")
+                seal = _hash(f"{name}-{chunk}\n{content}")
+                temporary.write_text(f"{seal}\n{content}", encoding="utf-8")
                 temporary.replace(file)
 
     def clear(self) -> None:
@@ -211,8 +212,9 @@ class Chunks:
 def _read(folder: Path | None, name: str) -> dict[int, Scores]:
     found: dict[int, Scores] = {}
     for file in folder.glob(f"{name}-*.json") if folder else ():
-        checksum, _, content = file.read_text(encoding="utf-8").partition("\n")
-        if _hash(content) == checksum:
+        text = file.read_bytes().decode("utf-8", errors="replace")
+        seal, _, content = text.partition("\n")
+        if _hash(f"{file.stem}\n{content}") == seal:  # the name says which chunk of which pass
             found[int(file.stem.partition("-")[2])] = Scores.from_plain(json.loads(content))
     return found
 

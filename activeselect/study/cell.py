@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import threading
@@ -27,6 +28,7 @@ from rich.progress import (
 
 from activeselect.errors import ActiveSelectError
 from activeselect.files import read_json, write_json, write_text
+from activeselect.seals import check_results
 from activeselect.study.plan import Cell
 from activeselect.study.scored import write_scored
 
@@ -116,6 +118,7 @@ class StudyDisplay:
 
 
 _SECONDS_BETWEEN_REPORTS = 0.5
+_SECONDS_BETWEEN_LOOKS = 0.5  # of a worker, whether its study is there
 #: For torch's and numpy's matrix products, and for the tokenizers.
 _ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
@@ -161,6 +164,7 @@ def run_cell(
     *,
     share: bool = False,
     reuse: Sequence[Path] = (),
+    parent: int | None = None,
 ) -> str | None:
     """Run or continue one cell.
 
@@ -169,11 +173,14 @@ def run_cell(
         loggers: where its metrics go.
         share: whether to compute with others what cells of this seed have in common.
         reuse: folders of studies that may have this cell already.
+        parent: the process of the study; where it started this one, this one ends with it.
 
     Returns:
         None, or what went wrong in one line (the traceback is in the cell's ``error.txt``).
     """
     folder = out / cell.folder
+    if parent is not None and os.getppid() == parent:
+        _end_with(parent)
     try:
         with quiet_worker():
             _train(cell, folder, loggers, out / cell.shared if share else None, reuse)
@@ -183,6 +190,22 @@ def run_cell(
         write_text(folder / "error.txt", traceback.format_exc())
         return f"{type(error).__name__}: {error} (traceback in {folder / 'error.txt'})"
     return None
+
+
+@functools.cache
+def _end_with(parent: int) -> None:
+    """End this process when ``parent`` is gone, however that ended.
+
+    A worker that trains on alone holds its cell's lock, and the study's command cannot continue.
+    What the cell has finished is on the disk, so ending at any moment loses nothing.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(
@@ -205,7 +228,10 @@ def _copied(cell: Cell, run: ActiveRun, reuse: Sequence[Path], folder: Path) -> 
     for study in reuse:
         for file in sorted(study.glob(f"cells/*/*/seed-{cell.seed}/result.json")):
             if read_json(file).get("content_hash") == run.content_hash():
-                RunFolder(folder, cell.config).write_folder(folder, partial(_copy, file.parent))
+                check_results(file.parent)
+                target = RunFolder(folder, cell.config)
+                target.write_folder(folder, partial(_copy, file.parent))
+                target.seals.write_json(target.file("inputs.json"), run.inputs)
                 return True
     return False
 

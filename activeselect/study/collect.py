@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from activeselect.config import DataConfig, RunConfig, from_plain
 from activeselect.environment import environment
 from activeselect.errors import ActiveSelectError, StoreError
-from activeselect.files import read_json, write_bytes
+from activeselect.files import read_json, read_object, write_bytes
 from activeselect.scoring.signals import measurements
+from activeselect.seals import SEALS, check_results
 from activeselect.selection.registry import create
 from activeselect.study.plan import dataset_names
 from activeselect.study.scored import MEASURES, scored_of
@@ -223,7 +224,9 @@ def finished_runs(config: Row, out: Path) -> list[FinishedRun]:
             for label in config["strategies"]:
                 folder = out / "cells" / dataset / label / f"seed-{seed}"
                 if (folder / "result.json").exists():
-                    result = read_json(folder / "result.json")
+                    if (folder / SEALS).exists():  # earlier versions wrote none
+                        check_results(folder)
+                    result = read_object(folder / "result.json")
                     found.append(FinishedRun(dataset, label, seed, folder, result))
     return found
 
@@ -243,6 +246,7 @@ def collect(config: Row, out: Path) -> tuple[Row, Answers]:
         StoreError: if a file of a finished run is absent or damaged.
     """
     runs = finished_runs(config, out)
+    _check_same_data(runs)
     names = dataset_names([from_plain(DataConfig, data) for data in config["data"]])
     body: Row = {
         "schema_version": SCHEMA_VERSION,
@@ -262,8 +266,36 @@ def collect(config: Row, out: Path) -> tuple[Row, Answers]:
         "notes": [],
     }
     body["notes"] += computed_in_words(body["computed"])
+    body["notes"] += [
+        f"{run.dataset} · {run.strategy} · seed {run.seed}: {text}"
+        for run in runs
+        for entry in run.result["curve"]
+        for text in entry.get("warnings", ())
+    ]
     _add_scores(body, runs)
     return body, {(run.dataset, run.strategy, run.seed): _answers(run) for run in runs}
+
+
+def _check_same_data(runs: Sequence[FinishedRun]) -> None:
+    """Refuse runs on one dataset that was another for some of them.
+
+    Raises:
+        StoreError: if their train sets or test sets differ.
+    """
+    seen: dict[tuple[str, str], tuple[str, Path]] = {}
+    for run in runs:
+        if run.config.data.preset is not None:
+            continue  # drawn for each seed
+        for part in ("pool_fingerprint", "test_fingerprint"):
+            if found := run.result.get(part):
+                first, where = seen.setdefault((run.dataset, part), (found, run.folder))
+                if found != first:
+                    name = "train" if part.startswith("pool") else "test"
+                    raise StoreError(
+                        f"The {name} set of {run.dataset} is not the same in {where} ({first}) and "
+                        f"{run.folder} ({found}); runs on different data are never averaged. "
+                        "Delete the folders of the runs on the wrong data and repeat the command."
+                    )
 
 
 def _curve_rows(run: FinishedRun) -> list[Row]:

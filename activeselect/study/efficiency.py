@@ -48,7 +48,7 @@ def gain_row(pair: Pair) -> Row:
     value, draws = pair.both(mean_gain)
     row: Row = pair.common | {"level": pair.level, "seeds": pair.curves.seeds}
     row |= {"gain": _finite(value), "low": None, "high": None, "effect_size": None}
-    if draws is not None and not np.isnan(draws).any():
+    if draws is not None and not np.isnan(draws).any() and _spread(draws):
         row["low"], row["high"] = (float(end) for end in interval(draws, pair.level))
     each = _gain_per_seed(pair)
     row["seeds_better"] = int(np.sum(each > 0))
@@ -57,6 +57,11 @@ def gain_row(pair: Pair) -> Row:
         small = 1 - 3 / (4 * (each.size - 1) - 1)  # Hedges 1981
         row["effect_size"] = float(each.mean()) / spread * small
     return row
+
+
+def _spread(draws: FloatArray) -> bool:
+    """Whether resampling changes anything; an interval that is a point would say it is certain."""
+    return bool(np.any(draws != draws[0]))
 
 
 def _gain_per_seed(pair: Pair) -> FloatArray:
@@ -83,7 +88,8 @@ def share_row(pair: Pair, oracle: Pair) -> Row:
     row |= {"share": None, "low": None, "high": None, "note": None}
     (own, ours), (ceiling, most) = pair.both(mean_gain), oracle.both(mean_gain)
     if ours is None or most is None:
-        return row | {"note": "one seed: the oracle's gain has no interval, so no share is stated"}
+        few = "one seed" if pair.curves.seeds < 2 else "one test example"
+        return row | {"note": f"{few}: the oracle's gain has no interval, so no share is stated"}
     if np.isnan(ours).any() or np.isnan(most).any():
         return row | {"note": "undefined: the curves have no range of cost in common"}
     low, high = (float(end) for end in interval(most, pair.level))
@@ -182,7 +188,7 @@ def analyse(
         (200, True, 'better')
     """
     names_or_error(curves, [baseline, *controls, *([oracle] if oracle is not None else [])])
-    drawn = draw(curves, resamples, rng) if curves.seeds > 1 else None
+    drawn = draw(curves, resamples, rng) if curves.seeds > 1 and curves.examples > 1 else None
     others = [name for name in curves.strategies if name != baseline]
     pairs = {name: Pair(curves, name, baseline, drawn, level) for name in others}
     family = [name for name in others if name != oracle]
@@ -234,7 +240,7 @@ def _whole_row(pair: Pair, family: int, joint: float) -> Row:
     row = pair.common | {"target_accuracy": None, "budget": None, "spent": None}
     row |= _estimate(value, draws, pair.level) | {"bounds": (None, None)}
     row |= {"comparisons": family, "joint_low": None, "joint_high": None}
-    if draws is not None:
+    if draws is not None and _spread(draws):
         ends = interval(draws, max(joint, pair.level))
         row["joint_low"], row["joint_high"] = (_exp(float(end)) for end in ends)
         row["evidence"] = _evidence(*(float(end) for end in ends))
@@ -269,7 +275,7 @@ def _place(curves: CurveSet, spent: FloatArray, i: int) -> Row:
 def _estimate(log_value: FloatArray, draws: FloatArray | None, level: float) -> Row:
     """Log ratio, log interval and evidence of one comparison; still infinite where censored."""
     row: Row = {"log": float(log_value), "level": level}
-    if draws is None:
+    if draws is None or not _spread(draws):
         none = {"log_low": None, "log_high": None, "share_of_resamples_better": None}
         return row | none | {"evidence": "unknown"}
     low, high = (float(end) for end in interval(draws, level))

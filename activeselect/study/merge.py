@@ -10,7 +10,8 @@ import numpy as np
 
 from activeselect.config import DataConfig, differences, from_plain
 from activeselect.errors import StoreError, StudyError
-from activeselect.files import read_json, write_json
+from activeselect.files import read_object
+from activeselect.seals import SEALS, Seals
 from activeselect.study.collect import (
     ANSWERS_FILE,
     SCHEMA_VERSION,
@@ -209,24 +210,36 @@ def conclude(
 ) -> tuple[Row, Path]:
     """Compare, and write ``results.json``, ``answers.parquet`` and the report."""
     results = compare(measured, answers, axis)
-    write_json(out / "results.json", results)
-    write_answers(out / ANSWERS_FILE, answers)
+    seals = Seals(out)
+    seals.write_json(out / "results.json", results)
+    with seals.replacing(out / ANSWERS_FILE) as temporary:
+        write_answers(temporary, answers)
     return results, write_report(results, out)
 
 
 def _load(path: Path) -> tuple[Row, Answers | None]:
     if (path / "study.json").is_file() and any(path.glob("cells/*/*/*/result.json")):
-        return collect(read_json(path / "study.json"), path)
+        return collect(read_object(path / "study.json"), path)
     if not (path / "results.json").is_file():
         raise StoreError(
             f"{path} holds no finished run of a study (no cells/.../result.json) and no "
             "results.json. Give the folder that `activeselect compare --out` wrote."
         )
-    results: Row = read_json(path / "results.json")
+    if (path / SEALS).exists():  # earlier versions wrote none
+        for file in (path / "results.json", path / ANSWERS_FILE):
+            if file.exists():
+                Seals(path).check(file, "restore it from a backup, or run the study again")
+    results: Row = read_object(path / "results.json")
     if results.get("schema_version") != SCHEMA_VERSION:
         raise StoreError(
             f"{path / 'results.json'}: expected schema version {SCHEMA_VERSION}; received "
             f"{results.get('schema_version')}. Use the version of activeselect that wrote it."
+        )
+    kinds = {"config": dict, "curves": list, "efficiency": list, "verdicts": list}
+    if odd := [name for name, kind in kinds.items() if not isinstance(results.get(name), kind)]:
+        raise StoreError(
+            f"{path / 'results.json'} was altered: '{odd[0]}' is missing, or of another kind than "
+            "`activeselect compare` writes; restore it from a backup, or run the study again."
         )
     if "shared_test" in results and (path / ANSWERS_FILE).is_file():
         return results, read_answers(path / ANSWERS_FILE)

@@ -79,6 +79,11 @@ class CurveSet:
         """Number of paired seeds."""
         return int(next(iter(self.correct.values())).shape[0])
 
+    @property
+    def examples(self) -> int:
+        """Number of test examples."""
+        return int(next(iter(self.correct.values())).shape[2])
+
     def mean_spent(self, name: str) -> FloatArray:
         """What a strategy's models had cost, geometric mean over seeds, ``[B]``."""
         if self.spent is None:

@@ -14,12 +14,13 @@ from joblib import Parallel, delayed, parallel_config
 from rich.console import Console
 
 from activeselect.config import StudyConfig, changes, to_plain
+from activeselect.data.inputs import Snapshot, changed, model_source, snapshot, sources_of
 from activeselect.errors import ConfigError, StoreError, StudyError
-from activeselect.files import read_json, write_json
+from activeselect.files import read_json, read_object, write_json
 from activeselect.study.cell import StudyDisplay, check_start, finished, run_cell
 from activeselect.study.collect import collect
 from activeselect.study.merge import conclude
-from activeselect.study.plan import Cell, in_order, plan
+from activeselect.study.plan import Cell, dataset_names, in_order, plan
 
 
 class Study:
@@ -53,7 +54,8 @@ class Study:
             The content of ``results.json``.
 
         Raises:
-            StoreError: if ``out`` holds a study whose finished cells have other settings.
+            StoreError: if ``out`` holds a study whose finished cells have other settings, or whose
+                data or model was changed since.
             ModelError: if there is no such model; said once, before the first cell.
             StudyError: if cells failed (the others are run and kept).
         """
@@ -98,13 +100,33 @@ class Study:
         for cell in self.cells:
             stored = out / cell.folder / "config.json"
             if stored.exists():
-                changed = changes(read_json(stored), to_plain(cell.config))
-                if changed:
+                differing = changes(read_object(stored), to_plain(cell.config))
+                if differing:
                     raise StoreError(
-                        f"{out} holds a study with other settings ({'; '.join(changed[:5])}). "
+                        f"{out} holds a study with other settings ({'; '.join(differing[:5])}). "
                         "Use a new folder, or the same settings to continue."
                     )
+        self._check_inputs(out)
         write_json(out / "study.json", to_plain(self.config))
+
+    def _check_inputs(self, out: Path) -> None:
+        """Refuse to put runs on data or of a model that changed beside finished ones."""
+        file = out / "inputs.json"
+        begun = any((out / cell.folder / "config.json").exists() for cell in self.cells)
+        stored: dict[str, Snapshot] = read_json(file) if begun and file.exists() else {}
+        sources = {f"model {self.config.model}": model_source(self.config.model)}
+        for name, data in zip(dataset_names(self.config.data), self.config.data, strict=True):
+            for part, source in sources_of(data).items():
+                sources[f"{part} set of {name} ({source})"] = source
+        now = {what: snapshot(source, stored.get(what)) for what, source in sources.items()}
+        for what in sorted(stored.keys() & now.keys()):
+            if files := changed(stored[what], now[what]):
+                raise StoreError(
+                    f"{out} holds runs with another {what}: it was changed since ("
+                    f"{', '.join(files[:3])}). Restore it to continue, or start over in a new "
+                    "folder; runs on old and new data are never averaged."
+                )
+        write_json(file, {**stored, **now})
 
 
 def run_cells(
@@ -135,7 +157,13 @@ def run_cells(
         unordered = "list" if backend == "ray" else "generator_unordered"
         runs = Parallel(n_jobs=count, return_as=unordered)(
             delayed(_run_numbered)(
-                number, cell, out, loggers, share=share and _is_shared(cell, left, out), reuse=reuse
+                number,
+                cell,
+                out,
+                loggers,
+                share=share and _is_shared(cell, left, out),
+                reuse=reuse,
+                parent=os.getpid() if count > 1 else None,
             )
             for number, cell in enumerate(todo)
         )

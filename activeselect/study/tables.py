@@ -154,13 +154,30 @@ def curves_csv(results: Results) -> str:
     writer = csv.DictWriter(buffer, CURVE_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in results.get("curves") or []:
-        writer.writerow({key: row.get(key, "") for key in CURVE_COLUMNS})
+        writer.writerow({key: _inert(row.get(key, "")) for key in CURVE_COLUMNS})
     return buffer.getvalue()
+
+
+def _inert(value: Any) -> Any:
+    """A cell that a spreadsheet shows and does not compute, whatever a strategy is called.
+
+    Source: OWASP, "CSV Injection".
+
+    Example:
+        >>> _inert("=1+1"), _inert("premem"), _inert(-0.5)
+        ("'=1+1", 'premem', -0.5)
+    """
+    begins = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if begins else value
 
 
 def markdown(results: Results, headline: str) -> str:
     """The study on one page of Markdown, with the pictures beside it."""
-    parts = ["# Study", headline, *(f"- {escaped(v)}" for v in results.get("verdicts") or [])]
+    parts = [
+        "# Study",
+        escaped(headline),
+        *(f"- {escaped(v)}" for v in results.get("verdicts") or []),
+    ]
     parts[2:] = ["\n".join(parts[2:])] if len(parts) > 2 else []
     for preset, file in slugs(preset_names(results)).items():
         parts += [f"## {escaped(preset)}", _markdown_table(results, preset)]
@@ -180,7 +197,7 @@ def _markdown_table(results: Results, preset: str) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, whatever a dataset or strategy is called."""
-    for character in "\\`*_[]<>|":
+    for character in "\\`*_[]<>|&~#":
         text = text.replace(character, "\\" + character)
     return text.replace("\n", " ")
 

@@ -34,7 +34,8 @@ def efficiency_verdict(row: Mapping[str, Any]) -> str:
     place = _place(row)
     evidence = evidence_of(row)
     if evidence == "unknown":
-        return f"{ours} against {theirs} {place}: ratio {ratio_text(row)}, one seed, no interval."
+        why = "one seed" if row["seeds"] < 2 else "answers that do not vary"
+        return f"{ours} against {theirs} {place}: ratio {ratio_text(row)}, {why}, no interval."
     if evidence == "none":
         return (
             f"No evidence of a difference between {ours} and {theirs} {place} "

@@ -24,6 +24,7 @@ from activeselect.scoring.distributed import Chunks
 from activeselect.scoring.generate import pad_token_of
 from activeselect.scoring.signals import PER_ROUND, measurements
 from activeselect.scoring.store import ScoreStore
+from activeselect.seals import Seals
 from activeselect.selection.registry import StrategySpec, create
 from activeselect.selection.sampler import ActiveSampler
 from activeselect.selection.strategy import Selection, Strategy
@@ -429,8 +430,8 @@ class FitCheckpoint(lightning.Callback):
     The newest checkpoint replaces the one before by a rename.
     """
 
-    def __init__(self, path: Path, every: int | None, chunks: Chunks) -> None:
-        self.path, self.every, self.chunks = path, every, chunks
+    def __init__(self, path: Path, every: int | None, chunks: Chunks, seals: Seals) -> None:
+        self.path, self.every, self.chunks, self.seals = path, every, chunks, seals
         self._step = 0
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -449,8 +450,10 @@ class FitCheckpoint(lightning.Callback):
                 trainer.save_checkpoint(temporary)
                 if trainer.is_global_zero:
                     sync(temporary)
+                    self.seals.announce({self.path: temporary})
                     temporary.replace(self.path)
                     sync(self.path.parent)
+                    self.seals.settle([self.path])
             self.chunks.clear()
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:

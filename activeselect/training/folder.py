@@ -6,6 +6,8 @@
     environment.json   versions and machine
     scores/            one Parquet file per scored round
     logs/, metrics.csv Lightning's CSV logs, per stage and merged
+    inputs.json        which data and which model it was begun with
+    seals.json         checksums of the files that decide the result
     checkpoints/       state of the stage that is running
     state.json         what the finished stages left
     shared.json        what other runs of a study had computed already, per stage
@@ -35,10 +37,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from activeselect.config import RunConfig, changes, to_plain
+from activeselect.data.inputs import changed
 from activeselect.environment import PACKAGES, environment
 from activeselect.errors import StoreError
-from activeselect.files import explained, make_folder, read_json, sync, write_json, write_text
+from activeselect.files import explained, make_folder, read_object, sync, write_json, write_text
 from activeselect.scoring.distributed import once
+from activeselect.seals import RESTORE, Seals, check_results
 
 # --- Content hashes of models and of code: the same wherever they lie, another for any other bit
 
@@ -118,29 +122,61 @@ class RunFolder:
 
     def __init__(self, path: Path, config: RunConfig) -> None:
         self.path, self.config = Path(path), config
+        self.seals = Seals(self.path)
         if self.file("config.json").exists():
-            changed = changes(read_json(self.file("config.json")), to_plain(config))
-            if changed:
+            differing = changes(read_object(self.file("config.json")), to_plain(config))
+            if differing:
                 raise StoreError(
-                    f"{self.path} holds a run with other settings ({'; '.join(changed[:5])}). "
+                    f"{self.path} holds a run with other settings ({'; '.join(differing[:5])}). "
                     "Use a new folder, or the same settings to continue."
                 )
 
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the folder for this run; the lock ends with the process, however that ends.
+    def check_inputs(self, inputs: dict[str, Any]) -> None:
+        """Compare what the run was begun with to what it is about to be continued with.
+
+        Args:
+            inputs: fingerprint of the train set and of the test set (None = there is none), and
+                the files of the model (:mod:`activeselect.data.inputs`).
 
         Raises:
-            StoreError: if another process is training in it, or it cannot be written.
+            StoreError: if one of them is another; which, and what to do.
+        """
+        if not self.file("inputs.json").exists():
+            return
+        stored = self.seals.read_json(self.file("inputs.json"), RESTORE)
+        found = [
+            f"the {name} set is not the one that it was begun with (fingerprint {stored[name]}, "
+            f"now {inputs[name]})"
+            for name in ("train", "test")
+            if stored[name] != inputs[name]
+        ]
+        if files := changed(stored["model"], inputs["model"]):
+            found.append(f"the model was changed since it was begun ({', '.join(files[:3])})")
+        if found:
+            raise StoreError(
+                f"{self.path} cannot be continued: {'; '.join(found)}. Restore what was changed to "
+                "continue, or start over in a new folder."
+            )
+
+    @contextmanager
+    def claimed(self, inputs: dict[str, Any]) -> Iterator[None]:
+        """Hold the folder for this run; the lock ends with the process, however that ends.
+
+        Args:
+            inputs: as in :meth:`check_inputs`.
+
+        Raises:
+            StoreError: if another process is training in it, it cannot be written, or it was begun
+                with other data or another model.
         """
         lock = FileLock(self.file(".lock"), timeout=0)
-        once(lambda: self._claim(lock))
+        once(lambda: self._claim(lock, inputs))
         try:
             yield
         finally:
             lock.release()
 
-    def _claim(self, lock: FileLock) -> None:
+    def _claim(self, lock: FileLock, inputs: dict[str, Any]) -> None:
         with explained(self.path):
             make_folder(self.path)
         try:
@@ -149,7 +185,10 @@ class RunFolder:
             raise StoreError(
                 f"Another process is training in {self.path}; wait for it or use another folder."
             ) from None
-        if not self.file("config.json").exists():
+        if self.file("config.json").exists():
+            self.check_inputs(inputs)
+        else:
+            self.seals.write_json(self.file("inputs.json"), inputs)
             write_json(self.file("environment.json"), environment())
             write_json(self.file("config.json"), to_plain(self.config))
 
@@ -177,16 +216,25 @@ class RunFolder:
     def load_state(self) -> RunState:
         """The state that a stopped run continues from; a new run's where there is none."""
         file = self.file("state.json")
-        return RunState(**read_json(file)) if file.exists() else RunState()
+        return RunState(**self.seals.read_json(file, RESTORE)) if file.exists() else RunState()
 
     def save_state(self, state: RunState) -> None:
         """Write the state that a stopped run continues from, atomically."""
-        write_json(self.file("state.json"), asdict(state))
+        self.seals.write_json(self.file("state.json"), asdict(state))
+
+    def check_results(self) -> None:
+        """Hold what a finished run leaves to its seals.
+
+        Raises:
+            StoreError: if a file of it is damaged, altered or gone.
+        """
+        if self.seals.file.exists():  # earlier versions wrote none
+            check_results(self.path)
 
     def note_shared(self, stage: int, taken: dict[str, float]) -> None:
         """Keep what of a stage's cost (seconds, tokens) other runs had paid for."""
         file = self.file("shared.json")
-        noted = read_json(file) if file.exists() else {}
+        noted = read_object(file) if file.exists() else {}
         if any(taken.values()):
             write_json(file, {**noted, str(stage): taken})
 
@@ -199,13 +247,13 @@ class RunFolder:
         """Rewrite ``metrics.csv`` from the logs of all stages; a resumed epoch counts once."""
         rows: dict[tuple[int, int], dict[str, str]] = {}
         names: list[str] = []
-        for file in sorted(self.file("logs").glob("stage-*/metrics.csv"), key=_start_order):
-            stage = _start_order(file)[0]
-            with file.open(newline="", encoding="utf-8") as handle:
-                for row in csv.DictReader(handle):
-                    kept = {name: value for name, value in row.items() if value != ""}
-                    rows.setdefault((stage, int(row["epoch"])), {}).update(kept)
-                    names += [name for name in row if name not in names]
+        # a row that a stop cut off in a log is in the merged file if its epoch had ended before
+        for stage, file in [(None, self.file("metrics.csv")), *self._logs()]:
+            for row in _whole_rows(file):
+                where = int(row.pop("stage")) if stage is None else stage
+                kept = {name: value for name, value in row.items() if value != ""}
+                rows.setdefault((where, int(row["epoch"])), {}).update(kept)
+                names += [name for name in row if name not in names]
         if not rows:
             return
         header = ["stage", *sorted(names)]
@@ -213,6 +261,10 @@ class RunFolder:
         for (stage, _), row in sorted(rows.items()):
             lines.append(",".join([str(stage), *(row.get(name, "") for name in header[1:])]))
         write_text(self.file("metrics.csv"), "\n".join(lines) + "\n")
+
+    def _logs(self) -> list[tuple[int | None, Path]]:
+        files = sorted(self.file("logs").glob("stage-*/metrics.csv"), key=_start_order)
+        return [(_start_order(file)[0], file) for file in files]
 
     def write_folder(self, target: Path, write: Callable[[Path], None]) -> None:
         """Let ``write`` fill a folder that appears under its name only when it is complete."""
@@ -223,6 +275,9 @@ class RunFolder:
         write(temporary)
         for file in [*temporary.rglob("*"), temporary]:
             sync(file)
+        if target != self.path:
+            below = (file for file in temporary.rglob("*") if file.is_file())
+            self.seals.announce({target / file.relative_to(temporary): file for file in below})
         temporary.rename(target)
         sync(target.parent)
 
@@ -247,6 +302,17 @@ def readable(checkpoint: Path) -> Iterator[None]:
             f"{checkpoint} is damaged, or was altered to hold more than tensors and numbers "
             f"({reason}). Nothing of it was run; delete it, and the same command repeats the stage."
         ) from error
+
+
+def _whole_rows(file: Path) -> Iterator[dict[str, str]]:
+    """The rows of a log that are whole; a stop, or a full disk, may have cut one off."""
+    if not file.exists():
+        return
+    with file.open(newline="", encoding="utf-8", errors="replace") as handle:
+        for row in csv.DictReader(line for line in handle if line.endswith("\n")):
+            whole = None not in row and None not in row.values()
+            if whole and all(row.get(n, "0").isdecimal() for n in ("stage", "epoch", "step")):
+                yield dict(row)
 
 
 def _start_order(file: Path) -> tuple[int, int]:

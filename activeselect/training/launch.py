@@ -21,8 +21,23 @@ from lightning.fabric.strategies.ddp import DDPStrategy as Connection
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 
 from activeselect.config import RunConfig
-from activeselect.errors import RankError
+from activeselect.errors import ConfigError, RankError
 from activeselect.scoring.distributed import rank, world_size
+
+
+def check_accelerator(name: str) -> None:
+    """Refuse an accelerator that this machine does not have, before anything is loaded.
+
+    Raises:
+        ConfigError: if it is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there["gpu"] = there["cuda"] or there["mps"]
+    if not there.get(name, True):
+        raise ConfigError(
+            f"accelerator: expected one that this machine has; received {name}, and torch finds "
+            "none. Use accelerator=auto or cpu."
+        )
 
 
 @contextmanager

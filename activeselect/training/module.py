@@ -12,7 +12,7 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
@@ -50,6 +50,8 @@ class ReasoningModule(lightning.LightningModule):
         self.total_steps = total_steps
         self._target_tokens = 0  # of the parts of a batch read so far
         self._epoch_loss = [0.0, 0.0]  # of the epoch so far: nats, target tokens
+        #: nats per token of the first batch, before any step, and of the newest epoch
+        self.losses: list[float | None] = [None, None]
         self._seed: int | None = None
         self._reader: Reader
 
@@ -86,6 +88,8 @@ class ReasoningModule(lightning.LightningModule):
         if not math.isfinite(nats):  # before the step, so that no weight takes it over
             raise TrainingError(self._diverged(nats, batch["index"].tolist()))
         self._epoch_loss = [self._epoch_loss[0] + nats, self._epoch_loss[1] + tokens]
+        if self.losses[0] is None:
+            self.losses[0] = nats / max(tokens, 1)
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -113,7 +117,8 @@ class ReasoningModule(lightning.LightningModule):
         """Log the epoch's mean training loss over all ranks, in nats per token."""
         nats, tokens = self._over_ranks(self._epoch_loss)
         self._epoch_loss = [0.0, 0.0]
-        self.log("train/loss", nats / max(tokens, 1))
+        self.losses[1] = nats / max(tokens, 1)
+        self.log("train/loss", self.losses[1])
 
     def _over_ranks(self, values: Sequence[float]) -> list[float]:
         """Sums over all ranks; a module without a trainer is alone."""
@@ -127,6 +132,7 @@ class ReasoningModule(lightning.LightningModule):
         """Restore the epoch's running loss."""
         if self.global_rank == 0:  # the others go on from 0: it is the sum that counts
             self._epoch_loss = checkpoint["epoch_loss"]
+        self.losses = checkpoint["losses"]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep trained weights only, and the epoch's running loss."""
@@ -135,6 +141,7 @@ class ReasoningModule(lightning.LightningModule):
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name: state[name] for name in state if name not in frozen}
         checkpoint["epoch_loss"] = self._over_ranks(self._epoch_loss)
+        checkpoint["losses"] = self.losses
 
     def _diverged(self, loss: float, examples: list[int]) -> str:
         step, rate = self.global_step, self.recipe.learning_rate * self._rate(self.global_step)
@@ -248,9 +255,15 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     base = base_of(Path(where))
     with _named(name):
         if base is None:
-            model = AutoModelForCausalLM.from_pretrained(
-                where, use_safetensors=True, trust_remote_code=False, dtype=dtype or "auto"
+            _check_size(name, Path(where))
+            model, found = AutoModelForCausalLM.from_pretrained(
+                where,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=dtype or "auto",
+                output_loading_info=True,
             )
+            _check_whole(name, model, found)
         else:
             model = with_saved_adapters(load_model(base, dtype)[0], Path(where))
     tokenizer = load_tokenizer(name)
@@ -310,6 +323,45 @@ def _check_weights(name: str, folder: Path) -> None:
             f"The model folder '{name}' has its weights as a pickle ({pickled[0]}), which could "
             "run code; expected *.safetensors. Where you trust it, load it with transformers and "
             "save it anew with save_pretrained, which writes safetensors."
+        )
+
+
+def _check_whole(name: str, model: Any, found: Any) -> None:
+    """Refuse weights with a gap: transformers fills it with random numbers, and says so in a log.
+
+    Raises:
+        ModelError: if a tensor of the model is not in the files, or has another shape there.
+    """
+    missing = sorted(found.get("missing_keys", ()))
+    other = sorted(str(entry[0]) for entry in found.get("mismatched_keys", ()))
+    if missing or other:
+        what = (
+            f"lack the tensor '{missing[0]}'" if missing else f"have '{other[0]}' in another shape"
+        )
+        more = len(missing) + len(other) - 1
+        raise ModelError(
+            f"The weights of '{name}' {what}{f' and {more} more' if more else ''}; expected all "
+            "tensors that its config.json describes. Save the model anew with save_pretrained."
+        )
+
+
+def _check_size(name: str, folder: Path) -> None:
+    """Refuse a config.json that describes a far larger model than its files hold, unbuilt.
+
+    Raises:
+        ModelError: if it does.
+    """
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if not files:
+        return
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    # the two of them that every architecture has; what they multiply to is the embedding
+    wide, words = getattr(config, "hidden_size", None), getattr(config, "vocab_size", None)
+    held = sum(file.stat().st_size for file in files)
+    if isinstance(wide, int) and isinstance(words, int) and wide * words // 2 > held:
+        raise ModelError(
+            f"The config.json of '{name}' describes {words:,} words of {wide:,} numbers each, "
+            f"which its weights ({held:,} bytes) cannot hold; restore the file of these weights."
         )
 
 

@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 from activeselect.arrays import IntArray
 from activeselect.config import RunConfig, config_hash, prompt_of, settings_of_scores, to_plain
 from activeselect.data.answers import get_checker
+from activeselect.data.inputs import changed, model_source, snapshot
 from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, check_texts, encode, with_examples
 from activeselect.data.regions import with_regions
 from activeselect.environment import environment
-from activeselect.errors import ConfigError, DataError, LabelsNeeded
-from activeselect.files import explained, read_json, replacing, write_json
+from activeselect.errors import ConfigError, DataError, LabelsNeeded, StoreError
+from activeselect.files import explained, read_object
 from activeselect.forecast.live import Forecaster, forecaster_for
 from activeselect.scoring.distributed import Chunks, once, rank, world_size
 from activeselect.scoring.families import context_length
@@ -52,7 +53,7 @@ from activeselect.training.folder import (
 )
 from activeselect.training.history import Cost, History
 from activeselect.training.labels import Label, Labels, labeler_of
-from activeselect.training.launch import connected, quiet, strategy_of
+from activeselect.training.launch import check_accelerator, connected, quiet, strategy_of
 from activeselect.training.loggers import checked_loggers, close_loggers, make_loggers
 from activeselect.training.module import ReasoningModule, load_model, save_model
 from activeselect.training.shared import (
@@ -84,6 +85,7 @@ class Stage:
         self.resumes = once(folder.checkpoint(self.number).exists)
         self.common = common_stage(run.shared, run.config, self.number, self.train, len(self.pool))
         self.followed = False  # another run has trained it
+        self.losses: list[float | None] = [None, None]  # before training, in the last epoch
         # a reference model is each strategy's own
         shares = self.common if run.strategy.reference is None else None
         self.chunks = Chunks(folder.chunks, shares.chunks if shares else None)
@@ -218,10 +220,15 @@ class Stage:
         module = ReasoningModule(self.model, recipe, total_steps=steps)
         checkpoint = self.folder.checkpoint(self.number)
         made = make_loggers(loggers, self.folder.path, self.folder.log_version(self.number))
+        if self.resumes:
+            remedy = "nothing of it was run; delete it, and the same command repeats the stage"
+            once(lambda: self.folder.seals.check(checkpoint, remedy))
         callbacks: list[Any] = [
             *keeping,
             self.active,
-            FitCheckpoint(checkpoint, self.config.checkpoint_every_steps, self.chunks),
+            FitCheckpoint(
+                checkpoint, self.config.checkpoint_every_steps, self.chunks, self.folder.seals
+            ),
         ]
         if progress is not None:
             callbacks.append(Report(progress, self.active, self.run_.total))
@@ -255,6 +262,7 @@ class Stage:
             except SystemExit:  # Lightning turns Ctrl-C into an exit; callers want to know
                 raise KeyboardInterrupt from None
             finally:
+                self.losses = module.losses
                 close_loggers(made)
                 if rank() == 0:
                     self.folder.merge_logs()
@@ -283,7 +291,7 @@ class Stage:
         correct = scores.correct[:, 0]
         if rank() == 0:
             table = pa.table({"index": scores.index, "correct": correct})
-            with replacing(self.folder.predictions(self.number)) as temporary:
+            with self.folder.seals.replacing(self.folder.predictions(self.number)) as temporary:
                 pq.write_table(table, temporary)
         return float(correct.mean())
 
@@ -304,12 +312,25 @@ class Stage:
             "test_examples": len(self.run_.test_items),
             "premem": None if premem is None else float(premem),
             "forecast": self._forecast(),
+            "warnings": self._warnings(accuracy),
             "cost": asdict(self.active.cost),  # up to here, all stages together
             "groups": {
                 told.group_names[int(name)]: int(count)
                 for name, count in zip(names, counts, strict=True)
             },
         }
+
+    def _warnings(self, accuracy: float | None) -> list[str]:
+        """What a person has to know before believing the stage's numbers."""
+        before, after = self.losses
+        if before is None or after is None or after <= 1.1 * before + 0.1:
+            return []
+        right = "" if accuracy is None else f" and answers {accuracy:.1%} of the test problems"
+        return [
+            f"Training on {len(self.train)} examples made the model worse: its loss on them rose "
+            f"from {before:.3g} to {after:.3g} nats per token{right}. Lower "
+            f"recipe.learning_rate ({self.config.recipe.learning_rate:g})."
+        ]
 
     def _forecast(self) -> dict[str, Any] | None:
         now = self.active.forecast()
@@ -338,6 +359,11 @@ class RunResult:
     curve: list[dict[str, Any]]
     cost: dict[str, float]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What a person has to know before believing the numbers, in words."""
+        return [text for entry in self.curve for text in entry.get("warnings", ())]
+
 
 class ActiveRun:
     """Trains one model in rounds with live scoring and selection.
@@ -365,6 +391,8 @@ class ActiveRun:
         forecaster: Forecaster | None = None,
     ) -> None:
         self.config = config
+        check_accelerator(config.accelerator)
+        self.model_files = snapshot(model_source(config.model))  # before they are read
         self.initial = initial
         self.strategy = strategy or create(config.strategy)
         self.model, self.tokenizer = load_model(config.model)
@@ -393,6 +421,7 @@ class ActiveRun:
             config.forecast, self.data.pool.checker, samples=config.scoring.samples
         )
         self._check_labels(self.data.pool)
+        self.inputs = self._inputs()
         self.budgets = self._budgets(len(self.data.pool))
         self.total = sum(self.budgets) * config.recipe.epochs
         self.shared: Path | None = None  # where runs that differ in their strategy alone meet
@@ -496,8 +525,9 @@ class ActiveRun:
         self.shared = shared and shared / self.content_hash(of_strategy=False)
         folder = RunFolder(out, self.config)
         if folder.file("result.json").exists():
+            folder.check_inputs(self.inputs)
             return _result(folder)
-        with connected(self.config), folder.claimed(), explained(folder.path):
+        with connected(self.config), folder.claimed(self.inputs), explained(folder.path):
             self._run(folder, progress, progress_bar, names)
             return _result(folder)
 
@@ -581,12 +611,13 @@ class ActiveRun:
             "config": to_plain(self.config),
             "environment": environment(),
             "pool_fingerprint": self.data.pool.fingerprint,
+            "test_fingerprint": self.inputs["test"],
             "content_hash": self.content_hash(),
             "data": {name: report.to_dict() for name, report in self.data.reports.items()},
             "curve": state.curve,
             "cost": state.cost,
         }
-        write_json(folder.file("result.json"), result)
+        folder.seals.write_json(folder.file("result.json"), result)
 
     def content_hash(self, *, of_strategy: bool = True) -> str:
         """Hash of all that decides the result: settings, data, model, code and its versions.
@@ -608,6 +639,16 @@ class ActiveRun:
             }
         )
 
+    def _inputs(self) -> dict[str, Any]:
+        """What the run reads, for :meth:`RunFolder.check_inputs`; labels come later."""
+        test = self.data.test
+        files = self.model_files or {"commit": [0, 0, 0, str(self.model.config._commit_hash)]}
+        return {
+            "train": self.data.pool.fingerprint,
+            "test": test and test.fingerprint,
+            "model": files,
+        }
+
     @cached_property
     def model_fingerprint(self) -> str:
         """Hash of the model's weights and the tokenizer."""
@@ -626,9 +667,24 @@ class ActiveRun:
         """The base model, or the last stage's where the run continues from it."""
         fresh = self.config.rounds.restart or stage == 0
         source = self.config.model if fresh else str(folder.after_stage(stage - 1))
+        once(lambda: self._check_weights(folder, None if fresh else stage - 1))
         recipe = self.config.recipe
         model, _ = load_model(source, weight_type(recipe))
         return adapt(model, recipe, seed=self.config.seed * 1000 + stage)
+
+    def _check_weights(self, folder: RunFolder, after: int | None) -> None:
+        """Refuse weights that are not those that the run began with, or that a stage has left."""
+        if after is not None:
+            remedy = f"restore it, or start again in a new folder than {folder.path}"
+            folder.seals.check_folder(folder.after_stage(after), remedy)
+            return
+        now = snapshot(model_source(self.config.model), self.model_files)
+        if files := changed(self.model_files, now):
+            raise StoreError(
+                f"The model '{self.config.model}' was changed while the run in {folder.path} was "
+                f"under way ({', '.join(files[:3])}). Restore it to continue, or start over in a "
+                "new folder."
+            )
 
     def _max_length(self) -> int:
         context = context_length(self.model.config) or sys.maxsize
@@ -644,5 +700,6 @@ class ActiveRun:
 
 
 def _result(folder: RunFolder) -> RunResult:
-    stored = read_json(folder.file("result.json"))
+    folder.check_results()
+    stored = read_object(folder.file("result.json"))
     return RunResult(folder.path, stored["curve"], stored["cost"])

@@ -31,7 +31,8 @@ from filelock import FileLock
 
 from activeselect.arrays import IntArray
 from activeselect.config import RunConfig
-from activeselect.files import make_folder, read_json, replacing, write_json
+from activeselect.files import make_folder
+from activeselect.seals import Seals
 from activeselect.training.adapt import trainable
 from activeselect.training.callback import ActiveSelection
 from activeselect.training.folder import readable
@@ -59,6 +60,7 @@ class CommonStage:
         content = hashlib.sha256(np.ascontiguousarray(train, dtype="<i8").tobytes()).hexdigest()
         self.path = folder / f"stage-{stage}-{content[:16]}"
         self.epochs, self.due = epochs, frozenset([*due, epochs])
+        self.seals = Seals(self.path)
 
     @property
     def complete(self) -> bool:
@@ -85,10 +87,10 @@ class CommonStage:
             names, state = trainable(model), model.state_dict()
             frozen = {name for name, _ in model.named_parameters()} - names
             kept = {name: state[name] for name in state if name not in frozen}
-            with replacing(self._file(epoch, "ckpt")) as temporary:
+            with self.seals.replacing(self._file(epoch, "ckpt")) as temporary:
                 torch.save(kept, temporary)
         spent = {name: getattr(cost, name) - getattr(start, name) for name in _TRAINING}
-        write_json(self._file(epoch, "json"), spent)
+        self.seals.write_json(self._file(epoch, "json"), spent)
 
     def publish(self, rows: list[dict[str, Any]]) -> None:
         """Call the stage complete, with what was logged after each epoch.
@@ -99,22 +101,27 @@ class CommonStage:
         needed = [self._file(epoch, "json") for epoch in range(1, self.epochs + 1)]
         needed += [self._file(epoch, "ckpt") for epoch in self.due]
         if all(file.exists() for file in needed):
-            write_json(self.path / "stage.json", rows)
+            self.seals.write_json(self.path / "stage.json", rows)
 
     def logged(self) -> list[dict[str, Any]]:
         """Per epoch what training logged, ``epoch`` and ``step`` included."""
-        rows: list[dict[str, Any]] = read_json(self.path / "stage.json")
+        rows: list[dict[str, Any]] = self.seals.read_json(self.path / "stage.json", self._remedy)
         return rows
 
     def spent(self, epoch: int) -> dict[str, Any]:
         """What training has cost since the stage began."""
-        spent: dict[str, Any] = read_json(self._file(epoch, "json"))
+        spent: dict[str, Any] = self.seals.read_json(self._file(epoch, "json"), self._remedy)
         return spent
+
+    @property
+    def _remedy(self) -> str:
+        return f"delete {self.path}, and the same command trains the stage again"
 
     def load(self, epoch: int, model: Any) -> None:
         """Make the model what it was after ``epoch``, if that was kept."""
         if epoch in self.due:
             file = self._file(epoch, "ckpt")
+            self.seals.check(file, self._remedy)
             with readable(file):
                 state = torch.load(file, map_location=model.device, weights_only=True)
             model.load_state_dict(state, strict=False)  # frozen weights are not in it
