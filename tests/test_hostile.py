@@ -57,8 +57,12 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e20"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, ".inf") for name in NUMBERS]
+    + [("recipe.clip", value) for value in ("-.inf", ".nan", "1e20")]
+    + [("rank_timeout", "1e20"), ("scoring.temperature", "1e20")],
+)
 def test_a_number_that_is_none_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, value: str
 ) -> None:
@@ -299,7 +303,7 @@ def test_the_losses_of_a_fit_are_those_before_it_and_of_its_last_epoch(
         data=DataConfig("skills:mixed", pool_size=40, test_limit=4),
         strategy="random",
         rounds=RoundsConfig(budgets=(16,)),
-        recipe=RecipeConfig(learning_rate=1000.0, epochs=2, batch_size=8, clip=0.0),
+        recipe=RecipeConfig(learning_rate=3.0, epochs=2, batch_size=8),
         scoring=ScoringConfig(samples=1, max_new_tokens=4),
         forecast="off",
         save_model=False,
@@ -325,12 +329,13 @@ time.sleep(600)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 def test_a_worker_ends_with_its_study() -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    child = int(parent.stdout.readline())
-    assert alive(child)
-    parent.kill()
-    parent.wait()
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert alive(child)
+        parent.kill()
+        parent.wait()
     deadline = time.monotonic() + 30
     while alive(child) and time.monotonic() < deadline:
         time.sleep(0.1)

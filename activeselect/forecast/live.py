@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,18 @@ from numpy.typing import ArrayLike
 
 from activeselect.errors import DataError, did_you_mean
 from activeselect.forecast.features import FEATURES_VERSION, SETTINGS, feature_matrix, run_scale
-from activeselect.forecast.regressor import TestAccuracyRegressor
+from activeselect.forecast.regressor import Errors, TestAccuracyRegressor, drawn_half_width
 
 Forecaster = Callable[[ArrayLike, ArrayLike], "LiveForecast"]
 
 SHIPPED = "pretrained.json"
+#: The model that the shipped regressors were fitted on, as its config tells it.
+LLAMA_3_8B = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "vocab_size": 128256,
+}
 
 
 class LiveForecast(NamedTuple):
@@ -29,12 +37,28 @@ class LiveForecast(NamedTuple):
         low: lower end of the interval.
         high: upper end of the interval.
         source: which regressor says so, in words.
+        raw: the value before earlier test accuracies of the run shifted it.
     """
 
     value: float
     low: float
     high: float
     source: str
+    raw: float
+
+
+class Tested(NamedTuple):
+    """An earlier stage of the run, whose test accuracy is known by now.
+
+    Attributes:
+        raw: what was forecast then, before any shift.
+        accuracy: what the test said.
+        examples: test problems.
+    """
+
+    raw: float
+    accuracy: float
+    examples: int
 
 
 def live_forecast(
@@ -44,6 +68,7 @@ def live_forecast(
     *,
     samples: ArrayLike | None = None,
     level: float = 0.9,
+    known: Sequence[Tested] = (),
 ) -> LiveForecast:
     """Forecast test accuracy after the latest round.
 
@@ -53,6 +78,8 @@ def live_forecast(
         regressor: fitted on runs like this one; by default the shipped one for unknown datasets.
         samples: completions per example, a number or ``[R, N]``; inferred if not given.
         level: of the interval.
+        known: earlier stages of this run. Runs miss as a whole, so what is known of this one's
+            errors shifts its forecast, the more the less its checkpoints scatter.
 
     Returns:
         The forecast for the last round.
@@ -71,32 +98,90 @@ def live_forecast(
     X = feature_matrix(accuracy, mean_nll, samples)[-1:]
     if np.isnan(X).any():
         raise ValueError("expected at least one example with accuracy and mean_nll, found none")
-    low, high = model.predict_interval(X, level)[0]
-    return LiveForecast(float(model.predict(X)[0]), float(low), float(high), source_of(model))
+    examples = int(np.sum(~np.isnan(np.atleast_2d(np.asarray(mean_nll, dtype=float))).all(axis=0)))
+    source, raw = source_of(model), model.predict(X)
+    if not known:
+        low, high = model.predict_interval(X, level, examples=[examples])[0]
+        return LiveForecast(float(raw[0]), float(low), float(high), source, float(raw[0]))
+    errors, earlier = Errors.of(model.scores_), np.array(known, dtype=np.float64)
+    scale = model.scale(earlier[:, 0])
+    missed = (earlier[:, 1] - earlier[:, 0]) / scale
+    count = earlier[:, 2] + 4  # Agresti and Coull, as in `drawn_half_width`
+    share = (earlier[:, 1] * earlier[:, 2] + 2) / count
+    tests = share * (1 - share) / count
+    effect, variance = errors.knowing(missed, tests / scale**2)
+    value = np.clip(raw + effect * model.scale(raw), 0, 1)
+    half = errors.quantile(level) * np.sqrt(variance) * model.scale(raw)
+    half = np.hypot(half, drawn_half_width(value, [examples], level))
+    ends = np.clip([value - half, value + half], 0, 1)
+    source += f"; shifted by {len(known)} tests of this run"
+    return LiveForecast(
+        float(value[0]), float(ends[0, 0]), float(ends[1, 0]), source, float(raw[0])
+    )
 
 
-def forecaster_for(setting: str | bool, checker: str, *, samples: int) -> Forecaster | None:
+@dataclass(frozen=True)
+class RunForecaster:
+    """Forecasts of one run by one regressor.
+
+    Args:
+        regressor: fitted on runs like this one.
+        samples: completions per example.
+        known: earlier stages of the run with their test accuracies.
+    """
+
+    regressor: TestAccuracyRegressor
+    samples: int
+    known: tuple[Tested, ...] = ()
+
+    def __call__(self, accuracy: ArrayLike, mean_nll: ArrayLike) -> LiveForecast:
+        """The forecast for the last round; arguments as for :func:`live_forecast`."""
+        return live_forecast(
+            accuracy, mean_nll, self.regressor, samples=self.samples, known=self.known
+        )
+
+    def after(self, curve: Sequence[Mapping[str, Any]]) -> RunForecaster:
+        """The forecaster that knows a run's finished stages (entries of its ``curve``)."""
+        known = [
+            Tested(stage["forecast"]["raw"], stage["test_accuracy"], stage["test_examples"])
+            for stage in curve
+            if stage.get("forecast") and stage.get("test_accuracy") is not None
+        ]
+        return replace(self, known=tuple(known))
+
+
+def forecaster_for(
+    setting: str | bool, *, samples: int, dataset: str = "", model: Any = None
+) -> RunForecaster | None:
     """The forecaster that a run's ``forecast`` setting names.
 
     Args:
-        setting: ``auto`` (the shipped regressor for the data, else for unknown data), a shipped
-            one's name, the path of a fitted one, or ``off``.
-        checker: the pool's answer checker, which tells GSM8K and MATH.
+        setting: ``auto`` (the shipped regressor for this dataset and model, else for unknown
+            ones), a shipped one's name, the path of a fitted one, or ``off``.
         samples: completions per example.
+        dataset: what the data was recognised as, ``gsm8k`` or ``math``; empty where it was not.
+            How answers are marked does not tell: other data mark theirs with ``####``, too.
+        model: the model's config.
 
     Raises:
         DataError: if there is no such regressor.
     """
     if setting in ("off", False):
         return None
-    setting = str(setting)
-    if setting == "auto":
-        model = load_pretrained(checker if checker in _shipped() else "any")
-    elif Path(setting).suffix == ".json":
-        model = load_model(Path(setting))
+    name = str(setting)
+    if name == "auto":
+        known = dataset in _shipped() and is_llama_3_8b(model)
+        regressor = load_pretrained(dataset if known else "any")
+    elif Path(name).suffix == ".json":
+        regressor = load_model(Path(name))
     else:
-        model = load_pretrained(setting)
-    return partial(live_forecast, regressor=model, samples=samples)
+        regressor = load_pretrained(name)
+    return RunForecaster(regressor, samples)
+
+
+def is_llama_3_8b(model: Any) -> bool:
+    """Whether a model's config is that of the runs behind the shipped regressors."""
+    return all(getattr(model, name, None) == value for name, value in LLAMA_3_8B.items())
 
 
 def tau_of(model: TestAccuracyRegressor, mean_nll: ArrayLike) -> float:
@@ -146,7 +231,7 @@ def load_pretrained(dataset: str = "any") -> TestAccuracyRegressor:
 
     Args:
         dataset: ``"gsm8k"``, ``"math"``, or ``"any"``: both pooled, its interval as wide as the
-            errors on a dataset that was not seen.
+            errors on a dataset that was not seen, and at small and large values as at 0.5.
 
     Raises:
         DataError: if there is none of that name.

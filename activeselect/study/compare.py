@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from activeselect.errors import StudyError
-from activeselect.forecast.regressor import TestAccuracyRegressor
 from activeselect.study.collect import Answers, axes_of
 from activeselect.study.efficiency import Analysis, analyse
 from activeselect.study.plan import FROM_PRESET, INFORMED
 from activeselect.study.resampling import CurveSet
 
-_FEWEST_RUNS = 3  # below that, leaving one run out leaves nothing to fit on
 DATA = "unique_examples"
 _JUDGED = ("efficiency", "targets", "gain", "oracle_share", "controls")
 #: Strategies that measure nothing: what one that does has to beat.
@@ -65,7 +63,7 @@ def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = No
             analysis = runs.analysis(other)
             whole = [row for row in analysis.efficiency if row["budget"] is None]
             body["bills"] += [{"preset": dataset} | row for row in whole]
-    body["forecast"] = forecast(config["scoring"]["tau"], body["curves"])
+    body["forecast"] = forecast(body["curves"])
     return body
 
 
@@ -134,46 +132,32 @@ def _free(spec: Any) -> bool:
     return (spec.get("name") if isinstance(spec, Mapping) else spec) in FREE
 
 
-def forecast(tau: float, curves: Sequence[Row]) -> Row:
-    """Test accuracy forecast from premem, each run by a regressor that never saw the run."""
-    rows = [row for row in curves if row["premem"] is not None]
-    runs = [f"{row['preset']}/{row['strategy']}/{row['seed']}" for row in rows]
-    names = sorted(set(runs))
-    blank: Row = {
-        "protocol": "leave-one-run-out",
-        "r2": None,
-        "mae": None,
-        "tau": tau,
-        "n_checkpoints": len(rows),
-        "points": [],
-    }
-    if len(names) < _FEWEST_RUNS:
-        return blank | {
-            "note": f"{len(names)} runs measured premem; a forecast needs at least {_FEWEST_RUNS}."
-        }
-    x = np.array([[row["premem"]] for row in rows])
+def forecast(curves: Sequence[Row]) -> Row:
+    """How near the runs' own forecasts came, each made before its stage was tested.
+
+    Args:
+        curves: rows of ``results["curves"]``; ``forecast`` is what the run said, or None.
+    """
+    rows = [row for row in curves if row.get("forecast") and row["test_accuracy"] is not None]
+    blank: Row = {"protocol": "before each test", "n_checkpoints": len(rows), "points": []}
+    blank |= {"r2": None, "mae": None, "coverage": None}
+    if not rows:
+        return blank | {"note": "No run measured what a forecast is made from (signal premem)."}
+    now = [row["forecast"] for row in rows]
+    value, low, high = (np.array([f[name] for f in now]) for name in ("value", "low", "high"))
     y = np.array([row["test_accuracy"] for row in rows])
-    code = np.array([names.index(run) for run in runs])
-    value, bounds = np.zeros(len(y)), np.zeros((len(y), 2))
-    for run in range(len(names)):
-        rest, held = code != run, code == run
-        model = TestAccuracyRegressor().fit(x[rest], y[rest], groups=code[rest])
-        value[held] = model.predict(x[held])
-        bounds[held] = model.predict_interval(x[held], level=0.9)
     spread = float(((y - y.mean()) ** 2).sum())
     points = [
         {name: row[name] for name in ("preset", "strategy", "seed", "budget", "premem")}
-        | {
-            "forecast": float(value[i]),
-            "low": float(bounds[i, 0]),
-            "high": float(bounds[i, 1]),
-            "test_accuracy": row["test_accuracy"],
-        }
-        for i, row in enumerate(rows)
+        | {"forecast": f["value"], "low": f["low"], "high": f["high"]}
+        | {"test_accuracy": row["test_accuracy"]}
+        for row, f in zip(rows, now, strict=True)
     ]
+    sources = sorted({str(f["source"]).partition(";")[0] for f in now})
     return blank | {
         "r2": 1.0 - float(((y - value) ** 2).sum()) / spread if spread else None,
         "mae": float(np.abs(y - value).mean()),
+        "coverage": float(((low <= y) & (y <= high)).mean()),
         "points": points,
-        "note": f"{len(names)} runs; 90% intervals; the metric's tau is fixed beforehand.",
+        "note": f"90% intervals; {'; '.join(sources)}; shifted by the tests of earlier stages.",
     }

@@ -106,7 +106,10 @@ class OfflineScoring:
         self.reports = data.reports
         self.pool: Pool = data.pool
         self.forecaster = forecaster or forecaster_for(
-            config.forecast, self.pool.checker, samples=config.scoring.samples
+            config.forecast,
+            samples=config.scoring.samples,
+            dataset=data.reports["train"].layout if data.reports else "",
+            model=model.config,
         )
 
     def run(self, out: Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from activeselect.data.regions import with_regions
 from activeselect.environment import environment
 from activeselect.errors import ConfigError, DataError, LabelsNeeded, StoreError
 from activeselect.files import explained, read_object
-from activeselect.forecast.live import Forecaster, forecaster_for
+from activeselect.forecast.live import Forecaster, RunForecaster, forecaster_for
 from activeselect.scoring.distributed import Chunks, once, rank, world_size
 from activeselect.scoring.families import context_length
 from activeselect.scoring.scorer import LiveScorer
@@ -111,9 +111,16 @@ class Stage:
                 cost=self._spent(),
                 store=store if rank() == 0 else None,
                 chunks=self.chunks,
-                forecaster=run.forecaster,
+                forecaster=self._forecaster(),
             ),
         )
+
+    def _forecaster(self) -> Forecaster | None:
+        """One that knows the tests of the stages before, where it can use them."""
+        forecaster = self.run_.forecaster
+        if isinstance(forecaster, RunForecaster):
+            return forecaster.after(self.state.curve)
+        return forecaster
 
     def _spent(self) -> Cost:
         """Before this stage."""
@@ -336,7 +343,7 @@ class Stage:
         now = self.active.forecast()
         if now is None:
             return None
-        return {"value": now.value, "low": now.low, "high": now.high, "source": now.source}
+        return now._asdict()
 
     def _acquire(self, budget: int) -> IntArray:
         """The train set and ``budget`` new problems that the strategy chooses."""
@@ -418,7 +425,10 @@ class ActiveRun:
             pool = with_regions(self.data.pool, config.rounds.regions)
             self.data = replace(self.data, pool=pool)
         self.forecaster = forecaster or forecaster_for(
-            config.forecast, self.data.pool.checker, samples=config.scoring.samples
+            config.forecast,
+            samples=config.scoring.samples,
+            dataset=self.data.reports["train"].layout if self.data.reports else "",
+            model=self.model.config,
         )
         self._check_labels(self.data.pool)
         self.inputs = self._inputs()

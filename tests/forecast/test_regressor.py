@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.utils.estimator_checks import check_estimator
@@ -15,11 +17,12 @@ from sklearn.utils.estimator_checks import check_estimator
 from activeselect.errors import DataError
 from activeselect.forecast.regressor import (
     CALIBRATIONS,
-    FEW_RUNS,
     MAX_LOTS,
+    Errors,
     GroupSums,
     TestAccuracyRegressor,
     choose,
+    drawn_half_width,
     half_width,
 )
 
@@ -107,6 +110,57 @@ def test_intervals_hold_on_new_runs() -> None:
     assert 0.85 <= np.mean(inside) <= 0.97
 
 
+@pytest.mark.parametrize("runs", [3, 5, 10, 20])
+@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0, 2.0, 50.0])
+def test_an_interval_holds_its_level_over_new_runs(runs: int, shared: float) -> None:
+    # `shared`: the effect of a run, in standard deviations of what is a checkpoint's own
+    rng = np.random.default_rng([runs, int(10 * shared)])
+    inside = []
+    for _ in range(400):
+        sizes = rng.integers(2, 7, runs + 1)
+        errors = [shared * rng.standard_normal() + rng.standard_normal(size) for size in sizes]
+        half = half_width(errors[1:], 0.9)
+        inside.append(np.mean(np.abs(errors[0]) <= half))
+    assert 0.85 <= np.mean(inside) <= 0.95 + 2 * np.std(inside) / 20
+
+
+@pytest.mark.parametrize("shared", [0.5, 2.0])
+def test_what_is_known_of_a_run_narrows_its_interval_and_holds(shared: float) -> None:
+    rng = np.random.default_rng(int(10 * shared))
+    inside, alone, known = [], [], []
+    for _ in range(600):
+        errors = [shared * rng.standard_normal() + rng.standard_normal(5) for _ in range(11)]
+        found = Errors.of(errors[1:])
+        noise = np.full(3, 0.1)
+        seen = errors[0][:3] + np.sqrt(noise) * rng.standard_normal(3)
+        effect, variance = found.knowing(seen, noise)
+        half = found.quantile(0.9) * np.sqrt(variance)
+        inside.append(np.mean(np.abs(errors[0][3:] - effect) <= half))
+        known.append(half)
+        alone.append(found.half_width(0.9))
+    assert 0.85 <= np.mean(inside) <= 0.95
+    assert np.mean(known) < np.mean(alone) * (0.99 if shared < 1 else 0.7)
+
+
+def test_components_are_those_of_the_layout_that_made_them() -> None:
+    rng = np.random.default_rng(0)
+    errors = [0.3 * rng.standard_normal() + 0.1 * rng.standard_normal(4) for _ in range(4000)]
+    found = Errors.of(errors)
+    assert found.between == pytest.approx(0.09, rel=0.1)
+    assert found.within == pytest.approx(0.01, rel=0.1)
+    assert found.freedom == pytest.approx(4000, rel=0.2)
+
+
+@given(
+    share=st.floats(0, 1), examples=st.integers(1, 10_000), level=st.sampled_from([0.5, 0.9, 0.99])
+)
+def test_a_share_of_few_examples_is_never_a_point(
+    share: float, examples: int, level: float
+) -> None:
+    few, many = drawn_half_width(np.array([share, share]), [examples, 4 * examples], level)
+    assert few > many > 0
+
+
 def test_higher_levels_give_wider_intervals() -> None:
     X, y, groups = world(8, 0.03, seed=4)
     model = TestAccuracyRegressor().fit(X, y, groups=groups)
@@ -116,7 +170,7 @@ def test_higher_levels_give_wider_intervals() -> None:
 
 
 def test_few_runs_widen_the_interval() -> None:
-    scores = [[0.01, 0.03, 0.02]] * FEW_RUNS
+    scores = [[0.01, 0.03, 0.02]] * 5
     assert half_width(scores[:2], 0.9) > half_width(scores[:3], 0.9) > half_width(scores, 0.9)
     with pytest.raises(ValueError, match="at least 2 runs"):
         half_width(scores[:1], 0.9)
@@ -124,7 +178,9 @@ def test_few_runs_widen_the_interval() -> None:
 
 def test_every_run_weighs_the_same() -> None:
     long_and_good, bad = [0.01] * 40, [0.1] * 4
-    assert half_width([long_and_good, bad, bad, bad, bad], 0.5) == pytest.approx(0.1)
+    others = [bad, bad, bad, bad]
+    long, short = half_width([long_and_good, *others], 0.9), half_width([[0.01] * 4, *others], 0.9)
+    assert long == pytest.approx(short)
 
 
 def test_json_keeps_everything() -> None:
@@ -144,7 +200,7 @@ def test_json_keeps_everything() -> None:
         ("{", "expected a JSON model file"),
         ("[1]", "found other JSON"),
         ('{"format": "activeselect-forecast", "version": 99}', "found 99"),
-        ('{"format": "activeselect-forecast", "version": 1}', "without calibration"),
+        ('{"format": "activeselect-forecast", "version": 2}', "without calibration"),
     ],
 )
 def test_broken_models_are_refused(text: str, message: str) -> None:

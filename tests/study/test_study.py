@@ -67,7 +67,7 @@ def test_results_have_the_documented_fields(finished: Path) -> None:
         "low",
         "high",
     }
-    assert set(results["forecast"]) >= {"protocol", "r2", "mae", "tau", "n_checkpoints"}
+    assert set(results["forecast"]) >= {"protocol", "r2", "mae", "coverage", "n_checkpoints"}
     assert results["forecast"]["n_checkpoints"] == 3 * 2  # only premem runs measure it
     assert set(results["cost"][0]) >= {
         "strategy",

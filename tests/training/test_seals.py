@@ -244,8 +244,10 @@ def test_a_part_under_another_number_is_not_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_log_cut_in_a_row_is_recovered(finished: Path, tmp_path: Path, cut: int) -> None:
-    folder = RunFolder(shutil.copytree(finished, tmp_path / "run"), RunConfig.__new__(RunConfig))
+def test_a_log_cut_in_a_row_is_recovered(
+    finished: Path, model: Path, files: Path, tmp_path: Path, cut: int
+) -> None:
+    folder = RunFolder(shutil.copytree(finished, tmp_path / "run"), config(model, files))
     before = folder.file("metrics.csv").read_bytes()
     log = sorted(folder.file("logs").glob("stage-1*/metrics.csv"))[0]
     log.write_bytes(log.read_bytes()[:-cut])
