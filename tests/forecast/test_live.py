@@ -111,7 +111,7 @@ def test_the_regressor_for_unknown_data_is_less_sure() -> None:
 def test_the_regressor_for_unknown_data_is_not_sure_of_small_values_either(share: float) -> None:
     accuracy = np.repeat([[0.0, 1.0]], [1000 - int(1000 * share), int(1000 * share)], axis=1)
     now = live_forecast(accuracy, np.full(accuracy.shape, 0.9), samples=5)
-    assert now.high - now.low > 0.19  # half of it lies outside of the shares
+    assert now.high - now.low > 0.16  # half of it lies outside of the shares
     if share == 0.1:  # as on a dataset that it took for GSM8K: forecast .084, measured .142
         assert now.low <= 0.142 <= now.high
 
