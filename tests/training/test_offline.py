@@ -53,7 +53,7 @@ def test_checkpoints_come_in_the_order_of_their_numbers(checkpoints: Path) -> No
 def test_premem_over_checkpoints_is_the_formula(checkpoints: Path, tmp_path: Path) -> None:
     scoring = OfflineScoring(
         config(checkpoints, signals=("premem", "loss", "ifd")),
-        forecaster=forecaster_for("any", "number", samples=2),
+        forecaster=forecaster_for("any", samples=2),
     )
     entries = scoring.run(tmp_path / "out")
     rounds = [

@@ -162,7 +162,7 @@ def test_a_finished_run_is_returned_as_it_is(tiny_model: Path, tmp_path: Path) -
 def test_each_round_logs_a_forecast_and_the_result_says_whose(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    forecaster = forecaster_for("any", "number", samples=2)
+    forecaster = forecaster_for("any", samples=2)
     result = ActiveRun(config(tiny_model), forecaster=forecaster).run(tmp_path)
     for entry in result.curve:
         now = entry["forecast"]
@@ -248,7 +248,7 @@ def test_an_exception_in_any_epoch_resumes_to_the_same_bits(
     """Stop after every possible batch; the resumed run must end like the uninterrupted one."""
     rounds = RoundsConfig(budgets=(16, 24), score_until=1, restart=restart)
     chosen = config(tiny_model, rounds=rounds)
-    forecaster = forecaster_for("any", "number", samples=2)
+    forecaster = forecaster_for("any", samples=2)
     ActiveRun(chosen, forecaster=forecaster).run(tmp_path / "whole")
     batches = 2 * 2 + 3 * 2
     for stop in range(1, batches + 1):
