@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,7 @@ def outcome(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
         (["prompt=gsmk"], "There is no prompt 'gsmk'. Did you mean 'gsm8k'?"),
         (["prompt.prompt=abc"], "prompt.prompt: expected a text with {question}; received 'abc'."),
         (["prompt.shots=x"], "prompt.shots: Expected a <class 'int'>. Got value: x"),
-        (["prompt.shots=8000"], "prompt.shots: expected less than the 8000 problems of the pool"),
+        (["prompt.shots=8000"], "prompt.shots: expected less than the 8000 labelled problems"),
         (
             ["prompt=chat"],
             "The tokenizer has no chat template; use the tokenizer of an instruction",
@@ -194,3 +196,27 @@ def test_every_shipped_config_composes(capsys: pytest.CaptureFixture[str], tmp_p
             run(argv)
         assert stopped.value.code == 0, file
         assert "learning_rate" in capsys.readouterr().out or command == "compare"
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.split() == ["activeselect", version("activeselect")]
+
+
+def test_without_a_terminal_a_run_says_a_line_per_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "--out", str(tmp_path / "run"), "--data", "skills:mixed"]
+    words += ["data.pool_size=40", "data.test_limit=4", "rounds.mode=acquire"]
+    words += ["rounds.budgets=[8,12]", "recipe.epochs=2", "recipe.batch_size=4"]
+    words += ["scoring.samples=1", "scoring.max_new_tokens=4", "save_model=false"]
+    assert run(words) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if ", epoch " in line]
+    assert len(lines) == 4
+    assert re.match(r"\d\d:\d\d:\d\d stage 1 of 2, epoch 1 of 2, loss \d+\.\d{3}, scored", lines[0])
+    assert "32 of 40 examples left" in lines[0]
+    assert "left" not in lines[-1]
+    assert run([*words, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert run([*words, "--json"]) == 0
+    assert [e["budget"] for e in json.loads(capsys.readouterr().out)["curve"]] == [8, 12]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -25,7 +26,12 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
 #: A parameter of this name is a dataclass; its fields are settings of the command.
 CONFIG = "config"
 #: Given without a value, as in other tools.
-_SWITCHES = {"--json": "--json=true", "--dry-run": "--dry_run=true", "--dry_run": "--dry_run=true"}
+_SWITCHES = {
+    "--json": "--json=true",
+    "--quiet": "--quiet=true",
+    "--dry-run": "--dry_run=true",
+    "--dry_run": "--dry_run=true",
+}
 _LABELS_NEEDED = 3  # the run waits for a person
 #: An empty path would mean the current folder, which nobody says that way.
 _PATHS = ("--out", "--config", "out", "config")
@@ -45,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
     """Parse and carry out one command; returns the exit code."""
+    if argv in (["--version"], ["-V"]):
+        print(f"activeselect {version('activeselect')}")
+        return 0
     parser, functions = build_parser()
     try:
         _refuse_retired(argv)

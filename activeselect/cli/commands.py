@@ -8,6 +8,7 @@ Heavy imports happen inside the functions, so that light commands start at once.
 from __future__ import annotations
 
 import json as json_module
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ def train(
     loggers: tuple[str, ...] = ("csv",),
     labels: Path | None = None,
     dry_run: bool = False,
+    quiet: bool = False,
+    json: bool = False,
 ) -> None:
     """Fine-tune one model in rounds with live scoring and selection.
 
@@ -33,6 +36,8 @@ def train(
         loggers: where metrics go: csv (always), tensorboard, wandb, mlflow.
         labels: JSON lines (id, trace, answer) for the questions that the run waits for.
         dry_run: print the plan with estimated tokens, time and memory, and stop.
+        quiet: print nothing but errors.
+        json: print the result as JSON, and nothing else.
     """
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
@@ -40,7 +45,8 @@ def train(
     from activeselect.training.run import ActiveRun
 
     # of several processes the first one speaks
-    console = Console(quiet=getattr(rank_zero_only, "rank", 0) > 0)
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    console = Console(quiet=quiet or json or not first)
     if dry_run:
         _print_plan([("run", config)], 1, console)
         return
@@ -50,7 +56,9 @@ def train(
     if labels is not None:
         run.tell(out, read_labels(labels))
     done = (out / "result.json").exists()
-    result = run.run(out, progress_bar=console.is_terminal, loggers=loggers)
+    bar = console.is_terminal and not console.quiet
+    say = None if bar or console.quiet else partial(print, flush=True)
+    result = run.run(out, progress_bar=bar, say=say, loggers=loggers)
     if done:
         console.print(
             f"{out} was finished before, on {config.data.source} as it is now (fingerprint "
@@ -58,6 +66,8 @@ def train(
             highlight=False,
             markup=False,
         )
+    if json and first:
+        print(json_module.dumps({"path": str(out), "curve": result.curve, "cost": result.cost}))
     console.print(_curve_table(result.curve))
     if sampled := result.cost["completions"]:
         saved = result.cost["completions_saved"]

@@ -32,6 +32,8 @@ class PreMemorizationAccuracy(Metric):
     """
 
     full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
     rounds: list[Tensor]
     index: list[Tensor]
     accuracy: list[Tensor]
@@ -72,9 +74,9 @@ class PreMemorizationAccuracy(Metric):
                 f"received {int(index.min())} to {int(index.max())}"
             )
         self.rounds.append(torch.full_like(index, round))
-        self.index.append(index)
-        self.accuracy.append(correct.double().mean(dim=1))
-        self.mean_nll.append(nll_sum.double() / tokens)
+        self.index.append(index.detach())
+        self.accuracy.append(correct.detach().double().mean(dim=1))
+        self.mean_nll.append(nll_sum.detach().double() / tokens)
 
     def compute(self) -> Tensor:
         """Premem after every round so far, float64 ``[R, N]``; NaN where not scored."""
@@ -86,6 +88,19 @@ class PreMemorizationAccuracy(Metric):
         accuracy[rounds, index] = self._column(self.accuracy).numpy()
         mean_nll[rounds, index] = self._column(self.mean_nll).numpy()
         return torch.from_numpy(pre_memorization_accuracy(accuracy, mean_nll, self.tau))
+
+    def plot(self, val: Tensor | None = None, ax: Any = None) -> Any:
+        """Draw the mean over the examples after each round; needs matplotlib.
+
+        Args:
+            val: what :meth:`compute` returned, ``[R, N]``; default: computed now.
+            ax: matplotlib axes to draw on.
+
+        Returns:
+            figure and axes.
+        """
+        premem = self.compute() if val is None else val
+        return self._plot(list(premem.nanmean(dim=1)), ax)
 
     @staticmethod
     def _column(state: list[Tensor] | Tensor) -> Tensor:

@@ -473,6 +473,66 @@ class Report(lightning.Callback):
         self.progress(self.active.cost.samples_seen, self.total, "training")
 
 
+class EpochLines(lightning.Callback):
+    """Says one plain line after each epoch: for logs, where no progress bar can move.
+
+    Args:
+        say: called with the line.
+        active: the callback of the fit; it stands before this one in the list.
+        place: which part of the run the fit is, in words.
+        epochs: of the fit.
+        total: examples that the whole run trains on.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        active: ActiveSelection,
+        place: str,
+        epochs: int,
+        total: int,
+    ) -> None:
+        self.say, self.active, self.place = say, active, place
+        self.epochs, self.total = epochs, total
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Note what the run had spent before this fit."""
+        self._started, self._seen = time.perf_counter(), self.active.cost.samples_seen
+        self._cost, self._round = replace(self.active.cost), self.active.round
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Say what the epoch did; the selection's own hook has run by then."""
+        cost, before = self.active.cost, self._cost
+        words = [f"{time.strftime('%H:%M:%S')} {self.place}"]
+        words.append(f"epoch {trainer.current_epoch + 1} of {self.epochs}")
+        words.append(f"loss {pl_module.epoch_loss:.3f}")
+        if self.active.round > self._round:
+            words += self._scored(cost, before)
+        left = self.total - cost.samples_seen
+        if left > 0 and cost.samples_seen > self._seen:
+            pace = (time.perf_counter() - self._started) / (cost.samples_seen - self._seen)
+            words.append(f"{left:,} of {self.total:,} examples left, about {left * pace:.0f} s")
+        self.say(", ".join(words))
+        self._cost, self._round = replace(cost), self.active.round
+
+    def _scored(self, cost: Cost, before: Cost) -> list[str]:
+        history, seconds = self.active.history, cost.score_s - before.score_s
+        last = history.rounds - 1
+        names = [n for n in ("accuracy", "premem") if last in history.signals.get(n, {})]
+        words = []
+        if self.active.measurer.what:
+            words.append(f"scored in {seconds:.1f} s")
+        tokens = cost.tokens_generated - before.tokens_generated
+        if tokens and seconds > 0:
+            words.append(f"{tokens / seconds:,.0f} sampled tokens/s")
+        for name in names:
+            index, values = history.signals[name][last]
+            words.append(f"{name} {float(values.mean()):.3f} of {len(index)} examples")
+        if self.active.reweights:
+            words.append(f"selected {len(self.active.sampler.selection.index)}")
+        return words
+
+
 def _inner_model(module: Any) -> Any:
     model = getattr(module, "model", module)
     if not hasattr(model, "get_output_embeddings"):

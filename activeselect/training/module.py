@@ -113,6 +113,11 @@ class ReasoningModule(lightning.LightningModule):
                 weight.grad.div_(mean)
         self._target_tokens = 0
 
+    @property
+    def epoch_loss(self) -> float:
+        """Mean training loss of the epoch so far on this rank, nats per target token."""
+        return self._epoch_loss[0] / max(self._epoch_loss[1], 1)
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean training loss over all ranks, in nats per token."""
         nats, tokens = self._over_ranks(self._epoch_loss)

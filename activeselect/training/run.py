@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from activeselect.streams import Stream
 from activeselect.training.adapt import adapt, check, is_sharded, merged, weight_type, whole_state
 from activeselect.training.callback import (
     ActiveSelection,
+    EpochLines,
     FitCheckpoint,
     Progress,
     Report,
@@ -237,6 +238,11 @@ class Stage:
                 checkpoint, self.config.checkpoint_every_steps, self.chunks, self.folder.seals
             ),
         ]
+        if self.run_.say is not None:
+            place = f"stage {self.number + 1} of {len(self.run_.budgets)}"
+            callbacks.append(
+                EpochLines(self.run_.say, self.active, place, recipe.epochs, self.run_.total)
+            )
         if progress is not None:
             callbacks.append(Report(progress, self.active, self.run_.total))
         with quiet(), readable(checkpoint):
@@ -434,6 +440,7 @@ class ActiveRun:
         self.inputs = self._inputs()
         self.budgets = self._budgets(len(self.data.pool))
         self.total = sum(self.budgets) * config.recipe.epochs
+        self.say: Callable[[str], None] | None = None
         self.shared: Path | None = None  # where runs that differ in their strategy alone meet
 
     def _budgets(self, size: int) -> tuple[int, ...]:
@@ -512,6 +519,7 @@ class ActiveRun:
         *,
         progress: Progress | None = None,
         progress_bar: bool = False,
+        say: Callable[[str], None] | None = None,
         loggers: Sequence[str] = ("csv",),
         shared: Path | None = None,
     ) -> RunResult:
@@ -521,6 +529,7 @@ class ActiveRun:
             out: the run folder (see :mod:`activeselect.training.folder`).
             progress: called after each batch.
             progress_bar: show Lightning's progress bar.
+            say: called with one plain line after each epoch.
             loggers: ``csv`` (always), ``tensorboard``, ``wandb``, ``mlflow``; each but the first
                 needs the extra of its name.
             shared: a folder in which runs of one seed and several strategies share what they
@@ -532,6 +541,7 @@ class ActiveRun:
             KeyboardInterrupt: on Ctrl-C; the same call continues after the last finished round.
         """
         names = checked_loggers(loggers)  # before anything is begun
+        self.say = say
         self.shared = shared and shared / self.content_hash(of_strategy=False)
         folder = RunFolder(out, self.config)
         if folder.file("result.json").exists():

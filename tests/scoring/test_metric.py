@@ -172,3 +172,15 @@ def test_errors_say_what_came(change: dict[str, Any], message: str) -> None:
 def test_a_pool_without_examples_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1; received 0"):
         PreMemorizationAccuracy(0, TAU)
+
+
+def test_gradients_are_not_kept_and_it_can_be_drawn() -> None:
+    metric = PreMemorizationAccuracy(num_examples=2, tau=0.1)
+    nll = torch.tensor([5.0, 0.2], requires_grad=True)
+    metric.update(0, torch.tensor([0, 1]), torch.ones(2, 3), nll, torch.tensor([10, 10]))
+    assert not metric.compute().requires_grad
+    assert metric.higher_is_better
+    assert not metric.is_differentiable
+    pytest.importorskip("matplotlib")
+    _, axes = metric.plot()
+    assert axes.lines[0].get_ydata().tolist() == [0.5]
