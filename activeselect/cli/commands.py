@@ -118,8 +118,8 @@ def compare(
         loggers: where each run's metrics go: csv (always), tensorboard, wandb, mlflow.
         dry_run: print the plan with estimated tokens, time and memory, and stop.
     """
-    from activeselect.study.report import results_table
     from activeselect.study.study import Study
+    from activeselect.study.tables import results_table
 
     console = Console()
     study = Study(config)

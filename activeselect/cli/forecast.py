@@ -21,7 +21,6 @@ from activeselect.forecast.evaluate import (
     check_runs,
     evaluation,
     forecast_features,
-    save_tau_curve,
     stack,
     tau_curve,
 )
@@ -90,7 +89,10 @@ def evaluate(
     runs = read_traces(traces, dataset)
     report = evaluation(runs, None if holdout is None else read_traces(holdout, dataset))
     if plot is not None:
-        save_tau_curve(tau_curve(runs), dataset, plot)
+        from activeselect.study import charts
+        from activeselect.study.theme import save_chart
+
+        save_chart(charts.tau_curve(tau_curve(runs), title=dataset), plot)
     if json:
         print(json_module.dumps(report, indent=1, allow_nan=False))
     else:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +26,6 @@ from activeselect.forecast.features import (
 )
 from activeselect.forecast.regressor import GroupSums, TestAccuracyRegressor
 from activeselect.forecast.traces import RunTrace
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 
 LEVEL = 0.9
 MIN_CHECKPOINTS = 5
@@ -341,42 +336,3 @@ def _held_out_r2(
     forecast = slope[code] * X + intercept[code]
     left = ((y[:, None] - forecast) ** 2).sum(axis=0)
     return [float(value) for value in 1 - left / ((y - y.mean()) ** 2).sum()]
-
-
-def draw_tau_curve(curve: TauCurve, title: str) -> Figure:
-    """Draw the curve; matplotlib is imported here, not before.
-
-    Args:
-        curve: of `tau_curve`.
-        title: for instance the dataset's name.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
-    for values, label, style in (
-        (curve.forecast, f"threshold max(tau, {curve.ratio:g} x first NLL), shrunk", "-"),
-        (curve.paper_identity, "paper's metric as it is", "--"),
-        (curve.paper_line, "paper's metric, line", ":"),
-    ):
-        axes.plot(curve.tau, values, style, label=label, linewidth=2)
-    axes.set_xscale("log")
-    axes.set_ylim(-0.05, 1.02)
-    axes.set_xlabel("tau (nats per token)")
-    axes.set_ylabel("R2, every run forecast without it")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
-    return figure
-
-
-def save_tau_curve(curve: TauCurve, title: str, path: Path) -> None:
-    """Write the drawing to a file; the ending (png, svg, pdf) says which kind.
-
-    Raises:
-        DataError: if the ending is none of them.
-    """
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise DataError(f"{path}: expected a name ending in .png, .svg or .pdf; rename it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw_tau_curve(curve, title).savefig(path, dpi=150)

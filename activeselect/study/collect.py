@@ -22,6 +22,7 @@ from activeselect.scoring.signals import measurements
 from activeselect.seals import SEALS, check_results
 from activeselect.selection.registry import create
 from activeselect.study.plan import dataset_names
+from activeselect.study.results import SCHEMA_VERSION
 from activeselect.study.scored import MEASURES, scored_of
 from activeselect.study.verdicts import AXES
 
@@ -88,12 +89,14 @@ _SECONDS = ("train_s", "score_s", "select_s")
 _COMPUTED = ("tokens_trained", "seconds")
 
 
-def bills(curve: Sequence[Mapping[str, Any]], *, needs_rounds: bool) -> list[dict[str, float]]:
-    """The bill of each model of a run.
+def model_costs(
+    curve: Sequence[Mapping[str, Any]], *, needs_rounds: bool
+) -> list[dict[str, float]]:
+    """What each model of a run has cost.
 
-    Selection's own cost is on it: a strategy that decides by what earlier models measured pays
-    for those models, for scoring and for choosing. One that measures nothing could have trained
-    on its last train set at once, and pays for that alone. Testing is on nobody's bill.
+    Selection's own cost is part of it: a strategy that selects by the scores of earlier models
+    pays for those models, for scoring and for selecting. A strategy that measures nothing could
+    have trained on its last train set at once, and pays for that only. Testing is not counted.
 
     Args:
         curve: entries of ``result.json``, one per stage.
@@ -109,9 +112,11 @@ def bills(curve: Sequence[Mapping[str, Any]], *, needs_rounds: bool) -> list[dic
         ...     tokens_generated=27)
         >>> curve = [dict(unique_examples=10, samples_seen=20, cost=cost),
         ...     dict(unique_examples=20, samples_seen=60, cost=later)]
-        >>> bills(curve, needs_rounds=True)[1]["tokens_total"], bills(curve, needs_rounds=False)[1]
-        (267, {'unique_examples': 20, 'samples_seen': 40, 'tokens_trained': 160, \
-'tokens_total': 160, 'seconds': 4.0})
+        >>> model_costs(curve, needs_rounds=True)[1]["tokens_total"]
+        267
+        >>> model_costs(curve, needs_rounds=False)[1]
+        {'unique_examples': 20, 'samples_seen': 40, 'tokens_trained': 160, \
+'tokens_total': 160, 'seconds': 4.0}
     """
     totals = [_totals(entry, needs_rounds) for entry in curve]
     if needs_rounds:
@@ -137,8 +142,8 @@ def _totals(entry: Mapping[str, Any], needs_rounds: bool) -> dict[str, float]:
 
 
 def axes_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The axes on which all of these runs have a bill."""
-    return [axis for axis in AXES if all(axis in row["bill"] for row in rows)]
+    """The axes on which all of these runs recorded their cost."""
+    return [axis for axis in AXES if all(axis in row["costs"] for row in rows)]
 
 
 def computed_of(runs: Sequence[FinishedRun]) -> dict[str, float]:
@@ -181,7 +186,6 @@ tokens and 80% of the seconds: what runs of one seed have in common was computed
     ]
 
 
-SCHEMA_VERSION = 1
 _CURVE = (
     "budget",
     "unique_examples",
@@ -212,7 +216,7 @@ class FinishedRun:
 
     def named(self, row: Row) -> Row:
         """The row with the run's dataset, strategy and seed in front."""
-        return {"preset": self.dataset, "strategy": self.strategy, "seed": self.seed, **row}
+        return {"dataset": self.dataset, "strategy": self.strategy, "seed": self.seed, **row}
 
 
 def finished_runs(config: Row, out: Path) -> list[FinishedRun]:
@@ -300,10 +304,10 @@ def _check_same_data(runs: Sequence[FinishedRun]) -> None:
 
 def _curve_rows(run: FinishedRun) -> list[Row]:
     curve = run.result["curve"]
-    bill = bills(curve, needs_rounds=_needs_rounds(run))
+    costs = model_costs(curve, needs_rounds=_needs_rounds(run))
     return [
-        run.named({name: entry.get(name) for name in _CURVE}) | {"bill": spent}
-        for entry, spent in zip(curve, bill, strict=True)
+        run.named({name: entry.get(name) for name in _CURVE}) | {"costs": spent}
+        for entry, spent in zip(curve, costs, strict=True)
     ]
 
 
@@ -354,7 +358,7 @@ def _add_scores(body: Row, runs: Sequence[FinishedRun]) -> None:
             body["browsed"].append(run.named(counts))
     for (dataset, strategy, _), rows in maps.items():
         body["data_map"] += [
-            {"preset": dataset, "strategy": strategy} | row for row in _mean_of_rounds(rows)
+            {"dataset": dataset, "strategy": strategy} | row for row in _mean_of_rounds(rows)
         ]
 
 

@@ -35,19 +35,19 @@ def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = No
         The content of ``results.json``.
 
     Raises:
-        StudyError: if runs have no bill on that axis.
+        StudyError: if runs did not record their cost on that axis.
     """
     config = measured["config"]
     axis = axis or config.get("axis") or DATA
     body: Row = {
         **measured,
         "axis": axis,
-        **{key: [] for key in (*_JUDGED, "bills")},
+        **{key: [] for key in (*_JUDGED, "efficiency_by_cost")},
         "verdicts": [],
         "left_out": [],
     }
     for dataset in body["datasets"]:
-        curves = [row for row in body["curves"] if row["preset"] == dataset]
+        curves = [row for row in body["curves"] if row["dataset"] == dataset]
         known = axes_of(curves)
         if axis not in known:
             raise StudyError(
@@ -62,14 +62,14 @@ def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = No
         for other in known:
             analysis = runs.analysis(other)
             whole = [row for row in analysis.efficiency if row["budget"] is None]
-            body["bills"] += [{"preset": dataset} | row for row in whole]
+            body["efficiency_by_cost"] += [{"dataset": dataset} | row for row in whole]
     body["forecast"] = forecast(body["curves"])
     return body
 
 
 def _add(body: Row, dataset: str, analysis: Analysis) -> None:
     for key in _JUDGED:
-        body[key] += [{"preset": dataset} | row for row in getattr(analysis, key)]
+        body[key] += [{"dataset": dataset} | row for row in getattr(analysis, key)]
     body["verdicts"] += [f"{dataset}: {text}" for text in analysis.verdicts]
 
 
@@ -125,7 +125,7 @@ class _Paired:
             sorted((row for row in own if row["seed"] == seed), key=lambda row: row["budget"])
             for seed in self.seeds
         ]
-        return [[row["bill"][axis] for row in rows] for rows in by_seed]
+        return [[row["costs"][axis] for row in rows] for rows in by_seed]
 
 
 def _free(spec: Any) -> bool:
@@ -148,7 +148,7 @@ def forecast(curves: Sequence[Row]) -> Row:
     y = np.array([row["test_accuracy"] for row in rows])
     spread = float(((y - y.mean()) ** 2).sum())
     points = [
-        {name: row[name] for name in ("preset", "strategy", "seed", "budget", "premem")}
+        {name: row[name] for name in ("dataset", "strategy", "seed", "budget", "premem")}
         | {"forecast": f["value"], "low": f["low"], "high": f["high"]}
         | {"test_accuracy": row["test_accuracy"]}
         for row, f in zip(rows, now, strict=True)

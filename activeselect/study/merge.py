@@ -14,7 +14,6 @@ from activeselect.files import read_object
 from activeselect.seals import SEALS, Seals
 from activeselect.study.collect import (
     ANSWERS_FILE,
-    SCHEMA_VERSION,
     Answers,
     collect,
     read_answers,
@@ -23,6 +22,7 @@ from activeselect.study.collect import (
 from activeselect.study.compare import compare
 from activeselect.study.plan import dataset_names
 from activeselect.study.report import write_report
+from activeselect.study.results import read_results
 
 Row = dict[str, Any]
 #: What changes the baseline's own accuracy, besides the data and the recipe.
@@ -58,7 +58,7 @@ def merge(studies: Sequence[tuple[Path, Row, Answers]]) -> tuple[Row, Answers]:
     merged["config"] = dict(first["config"])
     merged["recipes"], merged["shared_test"] = dict(first["recipes"]), dict(first["shared_test"])
     if others:
-        merged.pop("computed", None)  # of one study; the bills are of all
+        merged.pop("computed", None)  # of one study; the costs are of all
         merged["merged_from"] = [str(path) for path, _, _ in studies]
     found = dict(answers)
     for path, study, theirs in others:
@@ -67,12 +67,12 @@ def merge(studies: Sequence[tuple[Path, Row, Answers]]) -> tuple[Row, Answers]:
         new = [key for key in theirs if key not in found]
         for key in _ROWS:
             merged[key] += [
-                row for row in study[key] if (row["preset"], row["strategy"], row["seed"]) in new
+                row for row in study[key] if (row["dataset"], row["strategy"], row["seed"]) in new
             ]
         for key in _VIEWS:
-            have = {(row["preset"], row["strategy"]) for row in merged[key]}
+            have = {(row["dataset"], row["strategy"]) for row in merged[key]}
             rows = study.get(key) or []
-            merged[key] += [row for row in rows if (row["preset"], row["strategy"]) not in have]
+            merged[key] += [row for row in rows if (row["dataset"], row["strategy"]) not in have]
         merged["notes"] += [
             *(study.get("notes") or []),
             *_notes(path, first["config"], study["config"]),
@@ -229,12 +229,7 @@ def _load(path: Path) -> tuple[Row, Answers | None]:
         for file in (path / "results.json", path / ANSWERS_FILE):
             if file.exists():
                 Seals(path).check(file, "restore it from a backup, or run the study again")
-    results: Row = read_object(path / "results.json")
-    if results.get("schema_version") != SCHEMA_VERSION:
-        raise StoreError(
-            f"{path / 'results.json'}: expected schema version {SCHEMA_VERSION}; received "
-            f"{results.get('schema_version')}. Use the version of activeselect that wrote it."
-        )
+    results = read_results(path)
     kinds = {"config": dict, "curves": list, "efficiency": list, "verdicts": list}
     if odd := [name for name, kind in kinds.items() if not isinstance(results.get(name), kind)]:
         raise StoreError(

@@ -130,22 +130,28 @@ def scored_of(folder: Path, config: RunConfig, fingerprint: str) -> Row:
         return stored
     if not any((folder / "scores").glob("*.parquet")):
         return {"rounds": [], "scored": 0, "examples": []}
-    found = summarise_scores(
-        *_pool_and_store(folder, config, fingerprint),
-    )
+    pool = pool_of(config, fingerprint)
+    store = ScoreStore(folder / "scores", pool.fingerprint, pool_size=len(pool))
+    found = summarise_scores(pool, store)
     write_json(folder / FILE, found)
     return found
 
 
-def _pool_and_store(folder: Path, config: RunConfig, fingerprint: str) -> tuple[Pool, ScoreStore]:
+def pool_of(config: RunConfig, fingerprint: str) -> Pool:
+    """The problems of a finished run, read again from where they were.
+
+    Args:
+        config: the run's settings.
+        fingerprint: of its pool, as ``result.json`` states it.
+    """
     from activeselect.data.load import load_data
 
     pool = load_data(config.data, seed=config.seed).pool
-    if pool.fingerprint != fingerprint:  # problems too long for the model were left out
-        from activeselect.training.run import ActiveRun
+    if pool.fingerprint == fingerprint:
+        return pool
+    from activeselect.training.run import ActiveRun
 
-        pool = ActiveRun(config).data.pool
-    return pool, ScoreStore(folder / "scores", pool.fingerprint, pool_size=len(pool))
+    return ActiveRun(config).data.pool  # problems too long for the model were left out
 
 
 def write_scored(folder: Path, pool: Pool) -> None:

@@ -1,4 +1,4 @@
-"""The study's numbers as tables: for the terminal, Markdown, CSV and the report."""
+"""The tables of a study: rows of ``results.json`` for the terminal, Markdown, CSV and report."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
+from scipy import stats
 
-from activeselect.study.figures import summarise
 from activeselect.study.verdicts import AXES, evidence_of, range_text, ratio_with_interval
 
 Results = Mapping[str, Any]
+Rows = Sequence[Mapping[str, Any]]
+GroupTable = dict[str, Any]
+MEASURES = {
+    "premem": "pre-memorization accuracy",
+    "accuracy": "accuracy of the samples",
+    "prequential": "accuracy before it was trained on",
+}
 CURVE_COLUMNS = (
-    "preset",
+    "dataset",
     "strategy",
     "seed",
     "budget",
@@ -26,17 +34,49 @@ CURVE_COLUMNS = (
 )
 
 
-def preset_names(results: Results) -> list[str]:
-    """The presets (or datasets) of a study in the order in which they were run."""
-    named = results.get("presets") or results.get("datasets")
+def dataset_names(results: Results) -> list[str]:
+    """The datasets of a study in the order in which they were run."""
+    named = results.get("datasets")
     if named:
         return [str(name) for name in named]
-    return list(dict.fromkeys(str(row.get("preset", "")) for row in results.get("curves", [])))
+    return list(dict.fromkeys(str(row.get("dataset", "")) for row in results.get("curves", [])))
 
 
-def rows_of(results: Results, key: str, preset: str) -> list[dict[str, Any]]:
-    """The rows of one table that belong to a preset; none where the table is missing."""
-    return [row for row in results.get(key) or [] if str(row.get("preset", "")) == preset]
+def rows_of(results: Results, key: str, dataset: str) -> list[dict[str, Any]]:
+    """The rows of one table that belong to a dataset; none where the table is missing."""
+    return [row for row in results.get(key) or [] if str(row.get("dataset", "")) == dataset]
+
+
+def summarise(rows: Rows, level: float = 0.95) -> dict[str, list[dict[str, Any]]]:
+    """Mean accuracy per strategy and budget with a t-interval over seeds.
+
+    Args:
+        rows: rows of ``results["curves"]`` of one dataset.
+        level: coverage of the interval.
+
+    Returns:
+        Per strategy a list by rising budget of ``budget, mean, half, seeds``; ``half`` (half the
+        width of the interval) is NaN with one seed.
+
+    Example:
+        >>> rows = [dict(strategy="random", seed=s, budget=10, test_accuracy=a)
+        ...         for s, a in enumerate([0.4, 0.6])]
+        >>> point = summarise(rows)["random"][0]
+        >>> point["mean"], round(point["half"], 2)
+        (0.5, 1.27)
+    """
+    result: dict[str, list[dict[str, Any]]] = {}
+    for name in dict.fromkeys(row["strategy"] for row in rows):
+        own = [row for row in rows if row["strategy"] == name]
+        for budget in sorted({row["budget"] for row in own}):
+            values = [row["test_accuracy"] for row in own if row["budget"] == budget]
+            half = float("nan")
+            if len(values) > 1:
+                error = np.std(values, ddof=1) / np.sqrt(len(values))
+                half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * error)
+            point = {"budget": budget, "mean": float(np.mean(values)), "half": half}
+            result.setdefault(name, []).append(point | {"seeds": len(values)})
+    return result
 
 
 def baseline_of(results: Results) -> str:
@@ -51,16 +91,16 @@ def oracle_of(results: Results) -> str:
     )
 
 
-def comparison(results: Results, preset: str) -> tuple[list[Any], list[dict[str, Any]]]:
+def comparison(results: Results, dataset: str) -> tuple[list[Any], list[dict[str, Any]]]:
     """Budgets, and one line per strategy: accuracy and ratio at every budget.
 
     Returns:
         The budgets, and dicts ``strategy, overall, cells``; each cell is a dict ``accuracy,
         ratio, evidence`` of strings (empty where nothing was measured).
     """
-    summary = summarise(rows_of(results, "curves", preset))
+    summary = summarise(rows_of(results, "curves", dataset))
     ratios = {
-        (row["strategy"], row.get("budget")): row for row in rows_of(results, "efficiency", preset)
+        (row["strategy"], row.get("budget")): row for row in rows_of(results, "efficiency", dataset)
     }
     budgets = sorted({point["budget"] for points in summary.values() for point in points})
     lines = []
@@ -116,24 +156,24 @@ def results_table(results: Results) -> Table:
     seeds, and below it the data-efficiency ratio with its interval. Green and red mark intervals
     that exclude 1.
     """
-    presets = preset_names(results)
+    datasets = dataset_names(results)
     budgets = sorted({row["budget"] for row in results.get("curves") or []})
     table = Table(
         title="Test accuracy, and how much less data it took than " + baseline_of(results),
         caption="95% intervals over seeds; a ratio counts only where its interval excludes 1",
     )
-    if len(presets) > 1:
+    if len(datasets) > 1:
         table.add_column("dataset", style="bold")
     table.add_column("strategy", no_wrap=True)
     for budget in budgets:
         table.add_column(f"{budget:,g}", justify="right", overflow="fold")
     table.add_column("whole curve", justify="right", overflow="fold")
-    for preset in presets:
-        own_budgets, lines = comparison(results, preset)
+    for dataset in datasets:
+        own_budgets, lines = comparison(results, dataset)
         for i, line in enumerate(lines):
             cells = dict(zip(own_budgets, line["cells"], strict=True))
             shown = [_terminal(cells[b]) if b in cells else Text() for b in budgets]
-            head = [Text(preset if i == 0 else "")] if len(presets) > 1 else []
+            head = [Text(dataset if i == 0 else "")] if len(datasets) > 1 else []
             row = [*head, Text(line["strategy"]), *shown, _terminal(line["overall"])]
             table.add_row(*row, end_section=i == len(lines) - 1)
     return table
@@ -179,14 +219,14 @@ def markdown(results: Results, headline: str) -> str:
         *(f"- {escaped(v)}" for v in results.get("verdicts") or []),
     ]
     parts[2:] = ["\n".join(parts[2:])] if len(parts) > 2 else []
-    for preset, file in slugs(preset_names(results)).items():
-        parts += [f"## {escaped(preset)}", _markdown_table(results, preset)]
-        parts.append(f"![Learning curves of {escaped(preset)}](figures/{file}-curves.svg)")
+    for dataset, file in slugs(dataset_names(results)).items():
+        parts += [f"## {escaped(dataset)}", _markdown_table(results, dataset)]
+        parts.append(f"![Learning curves of {escaped(dataset)}](figures/{file}-curves.svg)")
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(results: Results, preset: str) -> str:
-    budgets, lines = comparison(results, preset)
+def _markdown_table(results: Results, dataset: str) -> str:
+    budgets, lines = comparison(results, dataset)
     head = ["strategy", *(f"{b:,g}" for b in budgets), "whole curve"]
     rows = [head, ["---"] * len(head)]
     for line in lines:
@@ -213,7 +253,7 @@ def slug(name: str) -> str:
 
 
 def slugs(names: Sequence[str]) -> dict[str, str]:
-    """A file name and id for every preset, different even where the names nearly agree.
+    """A file name and id for every dataset, different even where the names nearly agree.
 
     Example:
         >>> slugs(["a b", "a-b"])
@@ -229,11 +269,11 @@ def slugs(names: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def whole_rows(results: Results, preset: str) -> list[dict[str, str]]:
+def whole_rows(results: Results, dataset: str) -> list[dict[str, str]]:
     """The whole-curve comparison of every strategy in detail, as text."""
-    gains = {row["strategy"]: row for row in rows_of(results, "gain", preset)}
+    gains = {row["strategy"]: row for row in rows_of(results, "gain", dataset)}
     lines = []
-    for row in rows_of(results, "efficiency", preset):
+    for row in rows_of(results, "efficiency", dataset):
         if row.get("budget") is not None:
             continue
         gain = gains.get(row["strategy"]) or {}
@@ -270,7 +310,7 @@ def _share(value: float) -> str:
     return "> 99.9%" if value > 0.999 else "< 0.1%" if value < 0.001 else f"{value:.1%}"
 
 
-def bill_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def cost_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """The whole-curve ratio on every axis of cost that the runs recorded.
 
     Returns:
@@ -302,3 +342,74 @@ def share_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             {"strategy": row["strategy"], "share": value, "interval": between, "note": note}
         )
     return lines
+
+
+def group_order(understood: Rows, chosen: Rows) -> list[str]:
+    """Groups from the least to the best understood at first; by name where nothing was measured."""
+    names = sorted({group for row in chosen for group in row["groups"]})
+    names += sorted({str(row["group"]) for row in understood} - set(names))
+    first: dict[str, float] = {}
+    for row in sorted(understood, key=lambda row: row["round"]):
+        value = row.get("premem") if row.get("premem") is not None else row.get("accuracy")
+        if value is not None:
+            first.setdefault(str(row["group"]), float(value))
+    return sorted(names, key=lambda name: (first.get(name, 2.0), name))
+
+
+def chosen_table(rows: Rows, groups: Sequence[str]) -> GroupTable | None:
+    """What joined the train set at each budget, by group.
+
+    Args:
+        rows: ``selection`` rows of one dataset.
+        groups: in the order to show.
+
+    Returns:
+        ``groups``, and ``columns``: dicts ``strategy, head, shares`` (of the examples that are
+        new at the budget, mean over seeds) and ``counts``; None when there is nothing to show.
+    """
+    if not rows or not groups:
+        return None
+    columns = []
+    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+        own = [row for row in rows if row["strategy"] == strategy]
+        before = np.zeros(len(groups))
+        for budget in sorted({row["budget"] for row in own}):
+            counts = np.mean(
+                [[r["groups"].get(g, 0) for g in groups] for r in own if r["budget"] == budget],
+                axis=0,
+            )
+            new = np.clip(counts - before, 0, None)
+            shares = new / max(float(new.sum()), 1e-9)
+            column = {"strategy": strategy, "head": f"{budget:,g}", "shares": shares.tolist()}
+            columns.append(column | {"counts": new.tolist(), "totals": counts.tolist()})
+            before = counts
+    return {"groups": list(groups), "columns": columns}
+
+
+def understood_table(rows: Rows, groups: Sequence[str], measure: str) -> GroupTable | None:
+    """A measure over rounds, by group: as :func:`chosen_table`, ``shares`` None if not scored."""
+    rows = [row for row in rows if row.get(measure) is not None]
+    rows = [row for row in rows if row.get("kind") != "candidates"]
+    if not rows or not groups:
+        return None
+    columns = []
+    for strategy in dict.fromkeys(row["strategy"] for row in rows):
+        own = [row for row in rows if row["strategy"] == strategy]
+        for number in sorted({row["round"] for row in own}):
+            found = {row["group"]: row for row in own if row["round"] == number}
+            one = next(iter(found.values()))
+            columns.append(
+                {
+                    "strategy": strategy,
+                    "head": _when(one),
+                    "shares": [found[g][measure] if g in found else None for g in groups],
+                    "counts": [found[g]["scored"] if g in found else 0 for g in groups],
+                }
+            )
+    return {"groups": list(groups), "columns": columns}
+
+
+def _when(row: Mapping[str, Any]) -> str:
+    if row.get("stage") is None:
+        return f"round {row['round'] + 1}"
+    return f"stage {row['stage'] + 1}, epoch {row['epoch']}"

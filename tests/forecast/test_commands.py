@@ -143,10 +143,10 @@ def test_curve_on_a_small_world(toy_runs: list[RunTrace]) -> None:
     assert curve.stable_range([0.0] * len(curve.tau), least=0.9) is None
 
 
-def test_forecasting_imports_neither_torch_nor_matplotlib() -> None:
+def test_forecasting_imports_neither_torch_nor_altair() -> None:
     code = (
         "import sys; import activeselect.cli.forecast; "
-        "print(sorted({'torch', 'matplotlib', 'lightning'} & set(sys.modules)))"
+        "print(sorted({'torch', 'altair', 'lightning'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -36,7 +36,7 @@ def synthetic_results(seeds: int = 5, seed: int = 0) -> dict[str, Any]:
     """All keys of ``results.json``, from answers drawn around known curves."""
     rng = np.random.default_rng(seed)
     results: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "config": {
             "strategies": ["random", "premem", "oracle"],
             "seeds": list(range(seeds)),
@@ -45,25 +45,30 @@ def synthetic_results(seeds: int = 5, seed: int = 0) -> dict[str, Any]:
             "note": "<b>&amp; not bold</b>",
         },
         "environment": {"python": "3.11.7", "torch": "2.13.0+cpu", "cpu": "2 cores", "commit": "-"},
-        "presets": list(TRUTH),
+        "datasets": list(TRUTH),
         **{key: [] for key in ("curves", "efficiency", "targets", "gain", "oracle_share", "cost")},
-        **{key: [] for key in ("selection", "data_map", "bills", "examples", "verdicts")},
+        **{
+            key: []
+            for key in ("selection", "data_map", "efficiency_by_cost", "examples", "verdicts")
+        },
     }
     points: list[dict[str, Any]] = []
-    for preset, truth in TRUTH.items():
+    for dataset, truth in TRUTH.items():
         curves = _answers(truth, seeds, rng)
-        points += _add_curves(results, preset, curves, rng)
+        points += _add_curves(results, dataset, curves, rng)
         analysis = analyse(curves, "random", oracle="oracle", rng=rng)
-        results["efficiency"] += [{"preset": preset, **row} for row in analysis.efficiency]
-        results["targets"] += [{"preset": preset, **row} for row in analysis.targets]
-        results["gain"] += [{"preset": preset, **row} for row in analysis.gain]
+        results["efficiency"] += [{"dataset": dataset, **row} for row in analysis.efficiency]
+        results["targets"] += [{"dataset": dataset, **row} for row in analysis.targets]
+        results["gain"] += [{"dataset": dataset, **row} for row in analysis.gain]
         whole = [row for row in analysis.efficiency if row["budget"] is None]
         for axis in ("unique_examples", "seconds"):
-            results["bills"] += [{"preset": preset, **row, "cost": axis} for row in whole]
-        results["oracle_share"] += [{"preset": preset, **row} for row in analysis.oracle_share]
-        results["verdicts"] += [f"{preset}: {sentence}" for sentence in analysis.verdicts]
-        _add_cost_and_selection(results, preset, seeds, rng)
-        _add_data_map(results, preset, rng)
+            results["efficiency_by_cost"] += [
+                {"dataset": dataset, **row, "cost": axis} for row in whole
+            ]
+        results["oracle_share"] += [{"dataset": dataset, **row} for row in analysis.oracle_share]
+        results["verdicts"] += [f"{dataset}: {sentence}" for sentence in analysis.verdicts]
+        _add_cost_and_selection(results, dataset, seeds, rng)
+        _add_data_map(results, dataset, rng)
     results["forecast"] = {
         "protocol": "leave one run out",
         "r2": 0.81,
@@ -87,17 +92,17 @@ def _answers(truth: dict[str, list[float]], seeds: int, rng: np.random.Generator
 
 
 def _add_curves(
-    results: dict[str, Any], preset: str, curves: CurveSet, rng: np.random.Generator
+    results: dict[str, Any], dataset: str, curves: CurveSet, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     points = []
     for name, accuracy in curves.accuracy.items():
         for seed in range(curves.seeds):
             for i, budget in enumerate(BUDGETS):
-                key = {"preset": preset, "strategy": name, "seed": seed, "budget": budget}
+                key = {"dataset": dataset, "strategy": name, "seed": seed, "budget": budget}
                 measured = {"test_accuracy": float(accuracy[seed, i]), "test_examples": 600}
                 counts = {"unique_examples": budget, "samples_seen": 8 * budget}
-                bill = {"bill": {"unique_examples": budget, "seconds": 0.1 * budget}}
-                results["curves"].append(key | counts | measured | bill)
+                costs = {"costs": {"unique_examples": budget, "seconds": 0.1 * budget}}
+                results["curves"].append(key | counts | measured | costs)
                 guess = float(accuracy[seed, i] + 0.025 * rng.standard_normal())
                 more = {"premem": guess, "forecast": guess, "low": guess - 0.04}
                 more |= {"high": guess + 0.04, "test_accuracy": measured["test_accuracy"]}
@@ -106,9 +111,9 @@ def _add_curves(
 
 
 def _add_cost_and_selection(
-    results: dict[str, Any], preset: str, seeds: int, rng: np.random.Generator
+    results: dict[str, Any], dataset: str, seeds: int, rng: np.random.Generator
 ) -> None:
-    for name in TRUTH[preset]:
+    for name in TRUTH[dataset]:
         for seed in range(seeds):
             parts = zip(
                 ("train_s", "score_s", "select_s", "eval_s"),
@@ -116,7 +121,7 @@ def _add_cost_and_selection(
                 strict=True,
             )
             cost = {key: float(value * rng.uniform(0.9, 1.1)) for key, value in parts}
-            key = {"preset": preset, "strategy": name, "seed": seed}
+            key = {"dataset": dataset, "strategy": name, "seed": seed}
             results["cost"].append(key | cost | {"tokens_trained": 10**6, "tokens_generated": 4})
             for budget in BUDGETS:
                 tilt = [1.0] * 6 if name == "random" else [1, 1, 1, 2, 3, 4]
@@ -125,10 +130,10 @@ def _add_cost_and_selection(
                 results["selection"].append(key | {"budget": budget, "groups": groups})
 
 
-def _add_data_map(results: dict[str, Any], preset: str, rng: np.random.Generator) -> None:
+def _add_data_map(results: dict[str, Any], dataset: str, rng: np.random.Generator) -> None:
     for stage in range(len(BUDGETS)):
         for group in GROUPS:
-            key = {"preset": preset, "strategy": "premem", "round": stage, "stage": stage}
+            key = {"dataset": dataset, "strategy": "premem", "round": stage, "stage": stage}
             score = min(1.0, 0.2 * (stage + 1) + float(rng.uniform(0, 0.2)))
             rest = {"epoch": 2, "group": group, "scored": 20.5, "seeds": 5}
             results["data_map"].append(key | rest | {"accuracy": score, "premem": score / 2})
@@ -140,7 +145,7 @@ def _examples(rng: np.random.Generator) -> list[dict[str, Any]]:
         right = int(rng.integers(0, 5))
         rows.append(
             {
-                "preset": "mixed",
+                "dataset": "mixed",
                 "strategy": "premem" if i % 2 else "random",
                 "seed": 0,
                 "question": HOSTILE if i == 0 else f"ann has {i} pens and buys 7 more . how many ?",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from activeselect.config import AXES
 from activeselect.study import verdicts
-from activeselect.study.collect import axes_of, bills
+from activeselect.study.collect import axes_of, model_costs
 from activeselect.study.curves import log_ratio, mean_gain, overall_log_ratio
 from activeselect.study.efficiency import analyse
 from activeselect.study.resampling import CurveSet
@@ -73,16 +73,16 @@ def test_curves_without_a_common_range_have_no_mean_gain() -> None:
 
 def test_a_strategy_that_measures_pays_for_the_models_it_measured() -> None:
     curve = [entry(0), entry(1), entry(2)]
-    active, passive = bills(curve, needs_rounds=True), bills(curve, needs_rounds=False)
+    active, passive = model_costs(curve, needs_rounds=True), model_costs(curve, needs_rounds=False)
     assert active[2]["tokens_total"] == 330
-    assert active[2]["seconds"] == pytest.approx(3 * 3.5)  # testing is on nobody's bill
+    assert active[2]["seconds"] == pytest.approx(3 * 3.5)  # testing is not counted
     assert passive[2]["tokens_total"] == 100
     assert passive[2]["seconds"] == pytest.approx(2.0)
     assert passive[2]["unique_examples"] == active[2]["unique_examples"] == 30
 
 
 def test_runs_without_costs_per_stage_have_two_axes() -> None:
-    rows = [{"bill": bill} for bill in bills([entry(0, cost=None)], needs_rounds=True)]
+    rows = [{"costs": costs} for costs in model_costs([entry(0, cost=None)], needs_rounds=True)]
     assert axes_of(rows) == ["unique_examples", "samples_seen"]
 
 

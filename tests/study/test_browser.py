@@ -40,13 +40,13 @@ window.alert = (text) => window.alerts.push(text);
 window.addEventListener("load", async () => {
   const seen = {};
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  for (let i = 0; i < 100 && !document.querySelector(".ready .main-svg"); i++) await wait(100);
+  for (let i = 0; i < 100 && !document.querySelector(".ready .live svg"); i++) await wait(100);
   for (const figure of document.querySelectorAll("[data-chart]")) {
     figure.scrollIntoView();
-    for (let i = 0; i < 50 && !figure.querySelector(".main-svg"); i++) await wait(50);
+    for (let i = 0; i < 50 && !figure.querySelector(".live svg"); i++) await wait(50);
   }
   const charts = Array.from(document.querySelectorAll("[data-chart]"));
-  seen.charts = charts.map((c) => [c.dataset.chart, Boolean(c.querySelector(".main-svg"))]);
+  seen.charts = charts.map((c) => [c.dataset.chart, Boolean(c.querySelector(".live svg"))]);
   seen.staticShown = charts.filter((c) => {
     const box = c.querySelector(".static");
     return box && getComputedStyle(box).display !== "none";
@@ -66,15 +66,30 @@ window.addEventListener("load", async () => {
   ask("group", "");
   seen.always = ask("score", "always");
   ask("score", "");
-  const chooser = document.querySelector('[data-chart$="-curves"] select');
-  const title = () => document.querySelector('[data-chart$="-curves"] .xtitle').textContent;
+  const curves = document.querySelector('[data-chart$="-curves"]');
+  const chooser = curves.querySelector(".choices select");
+  const texts = () => Array.from(curves.querySelectorAll(".live svg text"), (t) => t.textContent);
+  const title = () => texts().find((text) => text.endsWith("(log scale)"));
   seen.axisBefore = title();
+  seen.axes = Array.from(chooser.options, (option) => option.textContent);
   chooser.selectedIndex = 1;
   chooser.dispatchEvent(new Event("change"));
-  await wait(300);
+  await wait(500);
   seen.axisAfter = title();
+  const name = (text) => Array.from(curves.querySelectorAll(".live svg text"))
+    .find((item) => item.textContent.startsWith(text));
+  const faint = () =>
+    ["random", "oracle"].map((text) => Number(name(text).getAttribute("opacity")));
+  seen.unpicked = faint();
+  for (const type of ["mousedown", "mouseup", "click"]) {
+    const box = name("oracle").getBoundingClientRect();
+    name("oracle").dispatchEvent(new MouseEvent(type, {
+      bubbles: true, clientX: box.x + box.width / 2, clientY: box.y + box.height / 2 }));
+  }
+  await wait(500);
+  seen.picked = faint();
   const ground = () => getComputedStyle(document.body).backgroundColor;
-  const line = () => document.querySelector('[data-chart$="-curves"] .xtitle').style.fill;
+  const line = () => getComputedStyle(name("random")).fill;
   seen.light = [ground(), line()];
   document.getElementById("theme").click();
   await wait(300);
@@ -101,7 +116,7 @@ def browse(page: Path, profile: Path, *extra: str) -> tuple[str, list[str]]:
 
 def hostile(results: dict[str, Any]) -> dict[str, Any]:
     """One dataset, with names that would break out of every place they are put in."""
-    one = copy.deepcopy(results) | {"presets": ["mixed"]}
+    one = copy.deepcopy(results) | {"datasets": ["mixed"]}
     bad = "premem<img src=x onerror=alert(1)>"
     for key in ("curves", "efficiency", "targets", "gain", "cost", "selection", "data_map"):
         for row in one[key]:
@@ -149,6 +164,15 @@ def test_the_axis_can_be_chosen(seen: tuple[dict[str, Any], list[str]]) -> None:
     report, _ = seen
     assert report["axisBefore"].startswith("training examples")
     assert report["axisAfter"].startswith("seconds")
+    assert len(report["axes"]) == 2
+
+
+def test_a_click_on_a_name_shows_this_strategy_only(
+    seen: tuple[dict[str, Any], list[str]],
+) -> None:
+    report, _ = seen
+    assert report["unpicked"] == [1, 1]
+    assert report["picked"] == [pytest.approx(0.08), 1]
 
 
 def test_the_theme_reaches_page_and_charts(seen: tuple[dict[str, Any], list[str]]) -> None:

@@ -36,13 +36,13 @@ def measured(
             answers["mixed", label, seed] = rng.random((3, 200)) < chance[:, None]
             for stage, budget in enumerate(BUDGETS):
                 correct = answers["mixed", label, seed][stage]
-                bill = {"unique_examples": budget, "samples_seen": 8.0 * budget}
-                row = {"preset": "mixed", "strategy": label, "seed": seed, "budget": budget}
+                costs = {"unique_examples": budget, "samples_seen": 8.0 * budget}
+                row = {"dataset": "mixed", "strategy": label, "seed": seed, "budget": budget}
                 row |= {"unique_examples": budget, "samples_seen": 8 * budget, "premem": None}
                 row |= {"test_accuracy": float(correct.mean()), "test_examples": 200}
-                rows.append(row | {"bill": bill})
+                rows.append(row | {"costs": costs})
     body: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "config": to_plain(settings),
         "environment": {},
         "datasets": ["mixed"],

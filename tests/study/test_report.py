@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import csv
+import gzip
 import io
 import json
 import re
@@ -14,8 +16,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from activeselect.study.report import headline_of, json_for_script, results_table, write_report
-from activeselect.study.tables import escaped
+from activeselect.errors import StoreError
+from activeselect.study.report import headline_of, write_report
+from activeselect.study.results import read_results, upgraded
+from activeselect.study.tables import escaped, results_table
 
 VOID = {"meta", "br", "input", "link", "img", "hr", "path", "use", "rect"}
 
@@ -63,8 +67,8 @@ def page(written: Path) -> str:
 
 
 def small(results: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """The same study on one preset, which renders quickly."""
-    one: dict[str, Any] = copy.deepcopy(results) | {"presets": ["mixed"], **changes}
+    """The same study on one dataset, which renders quickly."""
+    one: dict[str, Any] = copy.deepcopy(results) | {"datasets": ["mixed"], **changes}
     return one
 
 
@@ -73,8 +77,8 @@ def test_writes_every_form(written: Path) -> None:
     assert names == {"report.html", "report.md", "curves.csv", "figures"}
     figures = {path.name for path in (written / "figures").iterdir()}
     kinds = ("curves", "efficiency", "cost", "forecast")
-    presets = ("mixed", "even", "trap")
-    assert figures == {f"{p}-{k}.{e}" for p in presets for k in kinds for e in ("svg", "png")}
+    datasets = ("mixed", "even", "trap")
+    assert figures == {f"{p}-{k}.{e}" for p in datasets for k in kinds for e in ("svg", "png")}
 
 
 def test_headline_has_an_interval_and_comes_first(results: dict[str, Any], page: str) -> None:
@@ -107,24 +111,39 @@ def test_tags_nest_and_ids_are_unique(page: str) -> None:
 
 def test_dataset_text_is_escaped_everywhere(page: str) -> None:
     parsed = Page(page)
-    assert len(parsed.scripts) == 4  # numbers, charts, plotly and ours: none from a question
+    assert len(parsed.scripts) == 3  # charts, library and ours: none from a question
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page
     assert "<i>trap</i>" not in page
     assert "<b>&amp;" not in page
 
 
-def test_embedded_data_is_the_study(results: dict[str, Any], page: str) -> None:
-    embedded = json.loads(Page(page).scripts[0])
-    assert embedded["curves"] == results["curves"]
-    assert embedded["config"]["note"] == results["config"]["note"]
+def unpacked(page: str, number: int) -> str:
+    return gzip.decompress(base64.b64decode(Page(page).scripts[number])).decode("utf-8")
 
 
-def test_script_json_survives_hostile_text_and_nan() -> None:
-    hostile = {"q": "</script><!--\u2028'&", "x": [float("nan"), float("inf"), 1.5]}
-    text = str(json_for_script(hostile))
-    assert not set("<>&'\u2028") & set(text)
-    assert json.loads(text) == {"q": hostile["q"], "x": [None, None, 1.5]}
+def test_the_page_carries_its_charts_and_their_library(page: str) -> None:
+    kinds = ("curves", "efficiency", "chosen", "understood", "cost", "forecast")
+    specs = json.loads(unpacked(page, 0))
+    assert list(specs) == [f"{name}-{kind}" for name in ("mixed", "even", "trap") for kind in kinds]
+    assert "vegaEmbed" in unpacked(page, 1)
+
+
+def test_hostile_names_and_nan_stay_in_the_packed_charts(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    one = small(results, efficiency=[])
+    name = "</script><!--\u2028"
+    one["cost"] = [row | {"strategy": name, "train_s": float("nan")} for row in one["cost"]]
+    page = write_report(one, tmp_path).read_text(encoding="utf-8")
+    assert len(Page(page).scripts) == 3
+    bars = json.loads(unpacked(page, 0))["mixed-cost"]["datasets"]["bars"]
+    assert {bar["strategy"] for bar in bars} == {name}
+    assert "NaN" not in unpacked(page, 0)
+
+
+def test_a_report_is_small(page: str) -> None:
+    assert len(page.encode("utf-8")) < 1_000_000  # of it 0.4 MB are the library
 
 
 def test_data_needed_for_the_baselines_accuracy(page: str) -> None:
@@ -182,7 +201,7 @@ def test_too_few_runs_and_missing_parts_are_said(results: dict[str, Any], tmp_pa
 
 def test_rows_without_our_extra_fields_are_read(results: dict[str, Any], tmp_path: Path) -> None:
     """Only the documented fields: what another version or another tool may have written."""
-    fields = "preset strategy baseline cost budget target_accuracy ratio low high level censored"
+    fields = "dataset strategy baseline cost budget target_accuracy ratio low high level censored"
     one = small(results)
     one["efficiency"] = [{k: row[k] for k in fields.split()} for row in one["efficiency"]]
     page = write_report(one, tmp_path).read_text(encoding="utf-8")
@@ -190,11 +209,11 @@ def test_rows_without_our_extra_fields_are_read(results: dict[str, Any], tmp_pat
 
 
 def test_one_seed_and_hostile_names(results: dict[str, Any], tmp_path: Path) -> None:
-    one = copy.deepcopy(results) | {"presets": ["<x>/$y$"], "examples": []}
+    one = copy.deepcopy(results) | {"datasets": ["<x>/$y$"], "examples": []}
     one["curves"] = [
-        row | {"preset": "<x>/$y$", "strategy": f"{row['strategy']}$<b>$"}
+        row | {"dataset": "<x>/$y$", "strategy": f"{row['strategy']}$<b>$"}
         for row in one["curves"]
-        if row["seed"] == 0 and row["preset"] == "mixed"
+        if row["seed"] == 0 and row["dataset"] == "mixed"
     ]
     one["efficiency"] = one["selection"] = one["cost"] = one["oracle_share"] = []
     page = write_report(one, tmp_path).read_text(encoding="utf-8")
@@ -211,9 +230,35 @@ def test_long_lists_of_examples_say_what_is_left_out(
     assert "The first 500 of 720 are shown." in page
 
 
-def test_other_schema_is_refused(results: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="schema version 1; received 2"):
-        write_report(results | {"schema_version": 2}, tmp_path)
+def test_results_of_the_version_before_are_read(results: dict[str, Any], tmp_path: Path) -> None:
+    names = {"dataset": "preset", "costs": "bill"}
+
+    def older(value: Any) -> Any:
+        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+            return value
+        return [{names.get(key, key): item for key, item in row.items()} for row in value]
+
+    old = {key: older(value) for key, value in results.items()} | {"schema_version": 1}
+    old |= {"bills": old.pop("efficiency_by_cost"), "presets": old.pop("datasets")}
+    old["forecast"] = old["forecast"] | {"points": older(results["forecast"]["points"])}
+    assert upgraded(old) == results
+    (tmp_path / "results.json").write_text(json.dumps(old))
+    assert read_results(tmp_path)["curves"] == results["curves"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "expected the folder of a study"),
+        ("{", "results.json"),
+        ('{"schema_version": 9}', "version 1 or 2; received 9"),
+    ],
+)
+def test_other_files_are_refused(text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "results.json").write_text(text)
+    with pytest.raises(StoreError, match=message):
+        read_results(tmp_path)
 
 
 def test_nothing_half_written_remains(written: Path) -> None:

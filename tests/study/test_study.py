@@ -46,7 +46,7 @@ def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_results_have_the_documented_fields(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
-    assert results["schema_version"] == 1
+    assert results["schema_version"] == 2
     assert set(results) >= {"config", "environment", "curves", "efficiency", "forecast", "cost"}
     assert len(results["curves"]) == 3 * 3 * 2
     assert set(results["curves"][0]) >= {

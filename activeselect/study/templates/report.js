@@ -19,60 +19,34 @@
     root.dataset.theme = isDark() ? "light" : "dark";
     keep(root.dataset.theme);
     named();
-    redraw();
   });
-  system.addEventListener("change", () => { named(); redraw(); });
+  system.addEventListener("change", named);
 
-  // --- charts: the static figures give way once plotly is unpacked --------------------------
-  const charts = JSON.parse(document.getElementById("charts").textContent);
+  // --- charts: the static ones give way once the library is unpacked -------------------------
   const holders = Array.from(document.querySelectorAll("[data-chart]"));
-  const drawn = new Set();
-  const color = (text) => {
-    const [, hex, opacity] = /^\$x([0-9a-f]{6})(?:@([\d.]+))?$/.exec(text);
-    const value = getComputedStyle(root).getPropertyValue(`--x${hex}`).trim() || `#${hex}`;
-    if (opacity === undefined) return value;
-    const parts = [1, 3, 5].map((i) => parseInt(value.slice(i, i + 2), 16));
-    return `rgba(${parts.join(",")},${opacity})`;
-  };
-  const themed = (value) => {
-    if (typeof value === "string") return value.startsWith("$x") ? color(value) : value;
-    if (Array.isArray(value)) return value.map(themed);
-    if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, themed(item)]));
-  };
-  const draw = (holder) => {
-    const chart = charts[holder.dataset.chart];
-    const live = holder.querySelector(".live");
-    const chooser = holder.querySelector("select");
-    const view = chart.views[chooser ? chooser.selectedIndex : 0];
-    const layout = themed(view.layout);
-    layout.hoverlabel.bgcolor = color("$xffffff");
-    layout.hoverlabel.font.color = color("$x1f2328");
-    holder.classList.add("ready");
-    drawn.add(holder);
-    return window.Plotly.react(live, themed(view.traces), layout, {
-      responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false,
-    });
-  };
-  const redraw = () => drawn.forEach(draw);
-  const unpack = async () => {
-    const packed = document.getElementById("library").textContent.trim();
+  const unpacked = async (id) => {
+    const packed = document.getElementById(id).textContent.trim();
     const bytes = Uint8Array.from(atob(packed), (character) => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    const script = document.createElement("script");
-    script.textContent = await new Response(stream).text();
-    document.head.append(script);
+    return new Response(stream).text();
+  };
+  const draw = async (holder, spec) => {
+    holder.classList.add("ready"); // before drawing: a hidden element has no width
+    await window.vegaEmbed(holder.querySelector(".live"), spec, {
+      actions: false, renderer: "svg", ast: true, bind: holder.querySelector(".choices"),
+    });
   };
   const start = async () => {
     if (!("DecompressionStream" in window) || !holders.length) return;
-    await unpack();
-    for (const holder of holders) {
-      const chooser = holder.querySelector("select");
-      if (chooser) chooser.addEventListener("change", () => draw(holder));
-    }
+    const script = document.createElement("script");
+    script.textContent = await unpacked("library");
+    document.head.append(script);
+    const specs = JSON.parse(await unpacked("charts"));
     const seen = new IntersectionObserver((entries) => {
       for (const entry of entries) {
-        if (entry.isIntersecting && !drawn.has(entry.target)) draw(entry.target);
+        if (!entry.isIntersecting) continue;
+        seen.unobserve(entry.target);
+        draw(entry.target, specs[entry.target.dataset.chart]);
       }
     }, { rootMargin: "800px" });
     holders.forEach((holder) => seen.observe(holder));
@@ -91,7 +65,7 @@
       const words = String(asked.get("search") || "").toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
       examples.forEach((item, i) => {
-        const fits = ["preset", "strategy", "group"].every(
+        const fits = ["dataset", "strategy", "group"].every(
           (key) => !asked.get(key) || item.dataset[key] === asked.get(key));
         const scored = !asked.get("score") || band(item.dataset.score) === asked.get("score");
         item.hidden = !(fits && scored && words.every((word) => text[i].includes(word)));
