@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from activeselect.selection.strategy import Selection as Selection
     from activeselect.selection.strategy import SelectionContext as SelectionContext
     from activeselect.selection.strategy import Strategy as Strategy
+    from activeselect.study.opened import open_run as open_run
+    from activeselect.study.opened import open_study as open_study
     from activeselect.study.study import Study as Study
     from activeselect.testing import check_strategy as check_strategy
     from activeselect.training.callback import ActiveSelection as ActiveSelection
@@ -115,6 +117,8 @@ PUBLIC: dict[str, str] = {
     "load_model": "training.module",
     "load_pool": "data.load",
     "load_pretrained": "forecast.live",
+    "open_run": "study.opened",
+    "open_study": "study.opened",
     "pre_memorization_accuracy": "scoring.functional",
     "read_traces": "forecast.traces",
 }
