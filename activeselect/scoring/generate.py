@@ -12,7 +12,7 @@ outgrow the memory, the youngest rows wait, and are read again later, prompt and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -176,6 +176,35 @@ def _invert(ordered: Tensor, token: Tensor, numbers: Tensor, top_p: float) -> Te
     last = torch.searchsorted(mass, nucleus)
     choice = torch.searchsorted(mass, numbers * nucleus, right=True).minimum(last)
     return token.gather(1, choice).squeeze(1)
+
+
+class Engine(Protocol):
+    """Completes prompts with the model as it is now; :func:`generate` is the one that is shipped.
+
+    Another one is a function with these arguments, given to
+    :class:`~activeselect.scoring.scorer.LiveScorer`. One that holds weights of its own has to load
+    those of ``model`` first. The scorer compares the log-probabilities that it reports with the
+    model in training, and refuses a pass with stale weights (``scoring.largest_gap``).
+    """
+
+    def __call__(
+        self,
+        model: Any,
+        prompts: Sequence[NDArray[np.int32]],
+        *,
+        samples: int,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        keys: NDArray[np.uint64],
+        end_tokens: Sequence[int],
+        pad_token: int,
+        batch_tokens: int,
+        stopped: Callable[[list[list[int]]], list[bool]] | None = None,
+        log_probs: dict[int, list[float]] | None = None,
+    ) -> list[list[list[int]]]:
+        """Complete every prompt ``samples`` times; arguments and result as for ``generate``."""
+        ...
 
 
 @torch.inference_mode()

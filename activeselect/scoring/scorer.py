@@ -17,7 +17,7 @@ from activeselect.arrays import FloatArray, IntArray
 from activeselect.config import ScoringConfig
 from activeselect.data.answers import AnswerChecker
 from activeselect.data.prompts import Encoded
-from activeselect.errors import StrategyError
+from activeselect.errors import ModelError, StrategyError
 from activeselect.scoring.batch import CHECK_EVERY
 from activeselect.scoring.families import rereads_after
 from activeselect.scoring.forward import (
@@ -28,6 +28,7 @@ from activeselect.scoring.forward import (
     without_question,
 )
 from activeselect.scoring.generate import (
+    Engine,
     before_stop,
     end_tokens_of,
     generate,
@@ -190,6 +191,7 @@ class LiveScorer:
         seed: of the completions; each depends on (seed, round, example, sample) alone.
         stop: texts that end a completion, besides the end token.
         reference: loads the reference model, for :meth:`reference_loss`.
+        engine: completes prompts; default: with the model itself.
     """
 
     def __init__(
@@ -201,7 +203,9 @@ class LiveScorer:
         seed: int = 0,
         stop: Sequence[str] = (),
         reference: Callable[[], Any] | None = None,
+        engine: Engine = generate,
     ) -> None:
+        self.engine = engine
         self.tokenizer = tokenizer
         self.checker = checker
         self.config = config
@@ -310,7 +314,7 @@ class LiveScorer:
         said: dict[int, list[float]] = {}
         if tally is not None and items:
             said = {0: []}
-        ids = generate(
+        ids = self.engine(
             model,
             [item.prompt for item in items],
             samples=samples,
@@ -353,6 +357,11 @@ class LiveScorer:
         if switch is not None and item.start <= switch:
             tokens = tokens[: switch - item.start]  # later ones were read with other positions
         tokens = tokens[:_COMPARED]
+        if len(said) < len(tokens):
+            raise ModelError(
+                f"The sampling engine reported {len(said)} log-probabilities of a completion of "
+                f"{len(tokens)} tokens; expected one of each token (see scoring.generate.Engine)."
+            )
         whole = model if trained is None else trained
         with evaluating(whole):
             fresh = token_log_probs(whole, item.prompt, tokens)

@@ -12,6 +12,7 @@ from activeselect.data.prompts import collate, encode
 from activeselect.data.skills import build_preset
 from activeselect.errors import ModelError
 from activeselect.scoring.forward import target_statistics
+from activeselect.scoring.generate import generate
 from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.precision import in_training_precision, lay_out, short_copy, short_type
 from activeselect.scoring.scorer import LiveScorer
@@ -152,6 +153,34 @@ def test_the_sampler_is_compared_with_the_weights_in_training(base, pool):
         stale.model.embed_tokens.weight.mul_(3)
     scores = scorer.score(stale, items, answers, trained=model, **ask)
     with pytest.raises(ModelError, match="stale"):
+        sampling_quality(scores.correct, scores.truncated, scores.tally)
+
+
+def test_an_engine_of_ones_own_is_held_to_its_log_probabilities(base, pool):
+    model, tokenizer = base
+    given: list[int] = []
+
+    def silent(model, prompts, *, log_probs=None, **settings):
+        given.append(len(prompts) * settings["samples"])
+        return generate(model, prompts, **settings)
+
+    def stale(model, prompts, *, log_probs=None, **settings):
+        found = generate(model, prompts, log_probs=log_probs, **settings)
+        log_probs[0][:] = [value - 1 for value in log_probs[0]]
+        return found
+
+    items = encode(pool, np.arange(4), tokenizer, PromptConfig())
+    answers = [problem.answer for problem in pool.problems(np.arange(4))]
+    config = ScoringConfig(samples=2, max_new_tokens=48)
+    ask = {"what": frozenset({"samples"}), "round": 0}
+    checker = get_checker(pool.checker)
+    with pytest.raises(ModelError, match="reported 0 log-probabilities"):
+        LiveScorer(tokenizer, checker, config, engine=silent).score(model, items, answers, **ask)
+    assert given == [8]
+    scores = LiveScorer(tokenizer, checker, config, engine=stale).score(
+        model, items, answers, **ask
+    )
+    with pytest.raises(ModelError, match="disagree"):
         sampling_quality(scores.correct, scores.truncated, scores.tally)
 
 
