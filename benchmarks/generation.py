@@ -45,6 +45,7 @@ from activeselect.config import PromptConfig
 from activeselect.data.prompts import encode
 from activeselect.data.skills import base_path, build_preset
 from activeselect.scoring.generate import generate, stream_keys
+from activeselect.scoring.precision import in_training_precision
 
 #: Tokens (words, groups of up to three digits, marks) of GSM8K's train set at every 5th percent:
 #: of the questions, and of questions and traces together.
@@ -67,6 +68,7 @@ class Case:
     longest: int
     top_p: float = TOP_P
     long: Any = None  # the model in 32 bits, where that is a side of its own
+    read: Any = None  # the model as our scoring reads it; None: the same
 
 
 def skills(prompts: int) -> Case:
@@ -102,16 +104,19 @@ def gsm8k(prompts: int) -> Case:
     return Case(model, texts, END, PAD, 400)
 
 
-def pretrained(folder: Path, data: Path, prompts: int, longest: int) -> Case:
+def pretrained(folder: Path, data: Path, prompts: int, longest: int, device: str) -> Case:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    long = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    short, long = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval().to(device)
+        for dtype in (torch.bfloat16, torch.float32)
+    )
     lines = data.read_text(encoding="utf-8").splitlines()[:prompts]
     questions = [f"Question: {json.loads(line)['question']}\nAnswer:" for line in lines]
     ids = [np.array(tokenizer(question).input_ids, np.int32) for question in questions]
     end = tokenizer.eos_token_id
     pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return Case(model, ids, end, pad, longest, long=long)
+    with in_training_precision(long, "bf16-mixed") as read:
+        return Case(short, ids, end, pad, longest, long=long, read=read)
 
 
 @dataclass(frozen=True)
@@ -137,23 +142,23 @@ class Floor:
         return max(read / self.bandwidth, operations / self.rate[dtype])
 
 
-def measured_floor() -> Floor:
+def measured_floor(device: str) -> Floor:
     """The best of five tries each."""
 
     def best(do: Callable[[], Any]) -> float:
         do()
         seconds = []
         for _ in range(5):
-            started = time.process_time()
+            started = now()
             do()
-            seconds.append(time.process_time() - started)
+            seconds.append(now() - started)
         return min(seconds)
 
-    matrix, vector = torch.randn(8192, 8192), torch.randn(8192)
+    matrix, vector = torch.randn(8192, 8192, device=device), torch.randn(8192, device=device)
     bandwidth = matrix.numel() * 4 / best(lambda: matrix @ vector)
     rate = {}
     for dtype in (torch.float32, torch.bfloat16):
-        square = torch.randn(1024, 1024).to(dtype)
+        square = torch.randn(1024, 1024, device=device).to(dtype)
         rate[dtype] = 2 * 1024**3 / best(lambda square=square: square @ square)  # type: ignore[misc]
     return Floor(bandwidth, rate)
 
@@ -175,6 +180,14 @@ def end_like(
     draw = ((token * 7919 + length * 104_729) % 65_537).double() / 65_537
     out.logits[:, -1, end] = torch.where(draw < chance[length], 1e4, -1e4)
     return out
+
+
+def now() -> float:
+    """Seconds of this process' processor time; of the wall clock where a GPU does the work."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @dataclass
@@ -200,11 +213,11 @@ def measured(case: Case) -> Iterator[Run]:
         run.passes.append(tuple(given["input_ids"].shape))
 
     hook = case.model.register_forward_hook(look, with_kwargs=True)
-    processor, wall = time.process_time(), time.perf_counter()
+    processor, wall = now(), time.perf_counter()
     try:
         yield run
     finally:
-        run.processor, run.wall = time.process_time() - processor, time.perf_counter() - wall
+        run.processor, run.wall = now() - processor, time.perf_counter() - wall
         hook.remove()
 
 
@@ -240,8 +253,8 @@ def theirs(case: Case, samples: int, batches: list[list[np.ndarray]], seed: int)
                 ids[row, width - len(prompt) :] = torch.from_numpy(prompt.astype(np.int64))
                 mask[row, width - len(prompt) :] = 1
             out = case.model.generate(
-                ids,
-                attention_mask=mask,
+                ids.to(case.model.device),
+                attention_mask=mask.to(case.model.device),
                 do_sample=True,
                 num_return_sequences=samples,
                 temperature=TEMPERATURE,
@@ -273,7 +286,8 @@ def packed(
 
 
 def compare(name: str, case: Case, samples: int, memory: int, pairs: int, floor: Floor) -> None:
-    _, found = ours(case, samples, memory, seed=0)
+    mine = replace(case, model=case.read or case.model)
+    _, found = ours(mine, samples, memory, seed=0)
     grown = np.array(
         [len(p) + max(map(len, some)) + 1 for p, some in zip(case.prompts, found, strict=True)]
     )
@@ -285,7 +299,7 @@ def compare(name: str, case: Case, samples: int, memory: int, pairs: int, floor:
     batches, _ = max(tried.values(), key=lambda pair: pair[1].tokens / pair[1].processor)
     sides: dict[str, Callable[[int], Run]] = {
         "transformers": lambda seed: theirs(case, samples, batches, seed),
-        "activeselect": lambda seed: ours(case, samples, memory, seed)[0],
+        "activeselect": lambda seed: ours(mine, samples, memory, seed)[0],
     }
     if case.long is not None:
         whole = replace(case, model=case.long)
@@ -340,12 +354,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="folder of a pretrained model, instead")
     parser.add_argument("--data", type=Path, help="its questions: JSON lines")
     parser.add_argument("--longest", type=int, default=64, help="tokens of its completions")
+    parser.add_argument("--device", default="cpu", help="where the pretrained model runs")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    floor = measured_floor()
+    floor = measured_floor(args.device)
     print(ROW.format(*HEAD))
     if args.model is not None:
-        case = pretrained(args.model, args.data, args.prompts or 32, args.longest)
+        case = pretrained(args.model, args.data, args.prompts or 32, args.longest, args.device)
         case = replace(case, top_p=args.top_p)
         compare("model", case, args.samples, args.memory, args.pairs, floor)
         return

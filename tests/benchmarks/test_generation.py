@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from activeselect.data.skills import base_path
+
 FILE = Path(__file__).resolve().parents[2] / "benchmarks" / "generation.py"
 
 
@@ -57,3 +59,24 @@ def test_packing_leaves_nobody_out_and_fits(benchmark: ModuleType) -> None:
     assert sorted(int(p[0]) for batch in batches for p in batch) == list(range(30))
     for batch in batches:
         assert len(batch) * 3 * max(grown[int(p[0])] for p in batch) <= 1000
+
+
+def test_a_pretrained_model_has_a_side_in_32_bits(
+    benchmark: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    threads = torch.get_num_threads()
+    questions = tmp_path / "test.jsonl"
+    questions.write_text('{"question": "ann has 3 pens . how many ?"}\n' * 4)
+    words = ["generation.py", "--model", str(base_path()), "--data", str(questions)]
+    small = ["--prompts", "4", "--samples", "2", "--longest", "6", "--pairs", "1"]
+    monkeypatch.setattr(sys, "argv", [*words, *small])
+    benchmark.main()
+    torch.set_num_threads(threads)
+    _, *sides = capsys.readouterr().out.strip().splitlines()
+    assert [side.split()[1] for side in sides] == ["transformers", "activeselect", "in"]
+    shares = [float(part[:-1]) for side in sides for part in side.split() if part.endswith("%")]
+    assert len(shares) == 3
+    assert all(0 <= share < 100 for share in shares)  # of a tiny model next to nothing
