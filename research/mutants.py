@@ -69,7 +69,7 @@ ERRORS: dict[str, tuple[str, list[tuple[str, str]]]] = {
         ],
     ),
     "activeselect/selection/neighbours.py": (
-        "tests/selection/test_acquire.py",
+        "tests/selection/test_neighbours.py",
         [
             ("where=members > 0", "where=members > 1"),
             ("weight[anchors] / k", "weight[anchors]"),

@@ -67,9 +67,10 @@ def in_training_precision(model: Any, precision: str | None) -> Iterator[Any]:
         (torch.bfloat16, torch.float32)
     """
     dtype = short_type(model, precision)
+    sharded = isinstance(model, FSDPModule)
     if dtype is None:
         yield model
-    elif isinstance(model, FSDPModule):  # copying it would copy how it gathers its weights
+    elif sharded:  # copying it would copy how it gathers its weights
         with torch.autocast(next(model.parameters()).device.type, dtype):
             yield model
     else:
@@ -108,7 +109,8 @@ def lay_out(model: Any) -> None:
         model: on the CPU, with weights in bfloat16; tied weights keep their plain form as well.
     """
     ops = torch.ops.mkldnn
-    if not (torch.backends.mkldnn.is_available() and hasattr(ops, "_reorder_linear_weight")):
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not (available and hasattr(ops, "_reorder_linear_weight")):
         return
     if not ops._is_mkldnn_bf16_supported():
         return
@@ -124,7 +126,7 @@ def lay_out(model: Any) -> None:
         if layer.weight.dtype != torch.bfloat16:
             continue
         ordered = ops._reorder_linear_weight(layer.weight.detach(), _ROWS)
-        layer.forward = partial(_multiply, ordered, layer.bias)
+        vars(layer)["forward"] = partial(_multiply, ordered, layer.bias)
         if id(layer.weight) not in shared:
             layer.weight = torch.nn.Parameter(layer.weight.new_empty(0), requires_grad=False)
 

@@ -200,7 +200,9 @@ class TextRegression(BaseEstimator):  # type: ignore[misc]
         for start in range(0, len(features.counts), _CHUNK):
             some = features.take(np.arange(start, min(start + _CHUNK, len(features.counts))))
             parts.append(self._predict(some))
-        return np.clip(np.concatenate([np.empty(0), *parts]), *self.range_)
+        low, high = self.range_
+        expected: FloatArray = np.clip(np.concatenate([np.empty(0), *parts]), low, high)
+        return expected
 
     def _predict(self, features: Features) -> FloatArray:
         encoded = None
@@ -287,7 +289,9 @@ def _shrunken(groups: NDArray[np.int32], y: FloatArray) -> FloatArray:
     mean = y.mean()
     own = np.divide(total, size, out=np.full(len(size), mean), where=size > 0)
     within = float(((y - own[groups]) ** 2).sum()) / max(len(y) - np.count_nonzero(size), 1)
-    between = max(float(((own[groups] - mean) ** 2).mean()) - within / max(size.mean(), 1), 1e-12)
+    between = max(
+        float(((own[groups] - mean) ** 2).mean()) - within / max(float(size.mean()), 1.0), 1e-12
+    )
     weight = size / (size + within / between)
     return np.append(mean + weight * (own - mean), mean)
 

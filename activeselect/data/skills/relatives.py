@@ -142,6 +142,7 @@ class Tale(Skill):
         if dice.below(2):
             steps.append(_boxes(dice))
             told = [f"there are {steps[0].left} boxes with {steps[0].right} {item} each"]
+            gains: tuple[str, ...]
             gains, loss, end = (f"more {item} on the table",), f"of the {item} fell out", "in all"
         else:
             value = 2 + dice.below(40)
