@@ -17,3 +17,9 @@ class Stream(IntEnum):
     PROBE = 7  #: a strategy's probe
     CANDIDATES = 8  #: candidates that are scored before an acquisition
     PROMPT = 9  #: worked examples in a prompt
+    AUDITED = 19  #: problems that an audit asks
+    RESAMPLED = 20  #: problems drawn again for an interval
+    TRACES = 21  #: what an intervention changes in traces
+    REWORDED = 22  #: rewordings of a train problem
+    EDITED = 23  #: edits of a chain
+    WATCHED = 24  #: train examples whose memorization is watched

@@ -33,6 +33,11 @@ class DataConfig:
         pool_size: problems in the pool of a built-in preset.
         groups: ``visible`` or ``hidden``: strategies see the pool as one group, as most data comes;
             the report still tells the groups apart, and the oracle knows them.
+        traces: what the train set's traces are made into, for a study of what they teach:
+            ``swapped``, ``corrupted:0.3``, ``messy``, ``critique``, ``answer_only``,
+            ``answer_first``, or the class path of a function (``activeselect.data.interventions``).
+        wrong_from: a folder of `activeselect score`, or of a run, on the same data: its wrong
+            completions are what ``messy`` and ``critique`` show.
     """
 
     source: str = "skills:mixed"
@@ -53,6 +58,8 @@ class DataConfig:
     test_limit: int | None = None
     pool_size: int | None = None
     groups: Literal["visible", "hidden"] = "visible"
+    traces: str | None = None
+    wrong_from: str | None = None
 
     def __post_init__(self) -> None:
         require_finite("data.", self)

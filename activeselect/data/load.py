@@ -13,6 +13,7 @@ import numpy as np
 
 from activeselect.config import NO_TEST, DataConfig, PromptConfig
 from activeselect.data.answers import get_checker
+from activeselect.data.chains import Known
 from activeselect.data.columns import PLAIN, ColumnNames, Layout
 from activeselect.data.competition_math import (
     MATH,
@@ -22,6 +23,7 @@ from activeselect.data.competition_math import (
 )
 from activeselect.data.gsm8k import GSM8K, strip_calculator_notes
 from activeselect.data.hub import is_saved, looks_like_hub_id, open_hub, open_saved
+from activeselect.data.interventions import intervene, written_by_skills, wrong_completions
 from activeselect.data.pool import Pool, PoolWriter
 from activeselect.data.skills import build_preset, shown
 from activeselect.data.tabular import (
@@ -249,7 +251,7 @@ class LoadedData:
 
 
 def load_data(config: DataConfig, *, seed: int, labels_required: bool = True) -> LoadedData:
-    """Load or generate the pool and the test set.
+    """Load or generate the pool and the test set; the pool's traces as ``config.traces`` says.
 
     Args:
         seed: of a generated preset; real data does not depend on it.
@@ -263,9 +265,11 @@ def load_data(config: DataConfig, *, seed: int, labels_required: bool = True) ->
         sizes = {"pool_size": config.pool_size, "test_size": config.test_limit}
         given = {name: size for name, size in sizes.items() if size is not None}
         data = _built(config.preset, seed, **given)
-        pool = data.pool.hidden() if config.groups == "hidden" else shown(data.pool)
+        pool = _intervened(config, data.pool, seed)
+        pool = pool.hidden() if config.groups == "hidden" else shown(pool)
         return LoadedData(pool, data.test, SKILLS_PROMPT)
     pool, report = _read(config, config.source, "train", config.limit, labels_required)
+    pool = _intervened(config, pool, seed)
     if config.groups == "hidden":
         pool = pool.hidden()
     if config.test == NO_TEST:
@@ -277,6 +281,14 @@ def load_data(config: DataConfig, *, seed: int, labels_required: bool = True) ->
         )
     test, test_report = _read(config, config.test or config.source, "test", config.test_limit)
     return LoadedData(pool, test, PromptConfig(), {"train": report, "test": test_report})
+
+
+def _intervened(config: DataConfig, pool: Pool, seed: int) -> Pool:
+    if config.traces is None:
+        return pool
+    wrong = wrong_completions(pool, config.wrong_from) if config.wrong_from else None
+    known: Known = written_by_skills if config.preset is not None else lambda _: True
+    return intervene(pool, config.traces, seed=seed, wrong=wrong, known=known)
 
 
 # takes a second, and a study's process asks once per strategy for the same; data never change
