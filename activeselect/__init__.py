@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from activeselect.config import AuditConfig as AuditConfig
     from activeselect.config import DataConfig as DataConfig
     from activeselect.config import LoraConfig as LoraConfig
     from activeselect.config import PromptConfig as PromptConfig
@@ -75,6 +76,7 @@ PUBLIC: dict[str, str] = {
     "ActiveSampler": "selection.sampler",
     "ActiveSelectError": "errors",
     "ActiveSelection": "training.callback",
+    "AuditConfig": "config",
     "ConfigError": "errors",
     "DataConfig": "config",
     "DataError": "errors",

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from activeselect.cli import forecast as forecast_commands
-from activeselect.config import RunConfig, ScoreConfig, StudyConfig
+from activeselect.config import AuditConfig, RunConfig, ScoreConfig, StudyConfig
 
 
 def train(
@@ -80,17 +80,20 @@ def train(
     console.print(f"Run folder: {out}", highlight=False, markup=False)
 
 
-def score(out: Path, config: ScoreConfig) -> None:
+def score(out: Path, config: ScoreConfig, perturb: int = 0) -> None:
     """Score a dataset with a model, or with each checkpoint of a run, without training.
 
     Args:
         out: folder of the scores; the same command continues what is in it.
         config: all settings.
+        perturb: ask the last checkpoint up to that many rewordings of each example, and set their
+            accuracy beside premem (``docs/guide/audit.md``).
     """
     from activeselect.training.offline import OfflineScoring
 
     console = Console()
     scoring = OfflineScoring(config)
+    scoring.check_perturb(perturb)
     for report in scoring.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
     with console.status("scoring") as status:
@@ -105,6 +108,74 @@ def score(out: Path, config: ScoreConfig) -> None:
         return
     console.print(_scores_table(entries))
     console.print(f"One row per example: {out / 'examples.parquet'}", highlight=False, markup=False)
+    if perturb:
+        with console.status("asking rewordings"):
+            lines = scoring.perturb(out, perturb)
+        console.print("\n".join(lines), highlight=False, markup=False)
+
+
+def audit(out: Path, config: AuditConfig, dry_run: bool = False) -> None:
+    """Ask whether a model's answers depend on its reasoning, beside a reference.
+
+    Args:
+        out: folder of the audit; the same command continues what is in it.
+        config: all settings.
+        dry_run: print what it would cost in tokens, and stop.
+    """
+    from activeselect.audit.audit import Audit, plan
+    from activeselect.audit.page import write_page
+    from activeselect.training.auditing import prepare
+
+    console = Console()
+    prepared = prepare(config)
+    if dry_run:
+        console.print(_audit_plan(plan(config, prepared.pool, prepared.asker())))
+        return
+    subjects = (prepared.model, prepared.reference, prepared.scorer)
+    running = Audit(config, prepared.pool, prepared.template, *subjects)
+    with console.status("asking") as status:
+        result = running.run(out, progress=status.update)
+    write_page(result, out / "audit.html")
+    console.print(_audit_table(result))
+    for name, why in result["left_out"].items():
+        console.print(f"Left out: {name} ({why}).", highlight=False, markup=False)
+    if result["verdict"]:
+        console.print(f"Beside the reference: {result['verdict']}.", highlight=False, markup=False)
+    page = f"Page: {out / 'audit.html'}"
+    console.print(page, highlight=False, markup=False, soft_wrap=True)
+
+
+def _audit_plan(entries: list[dict[str, Any]]) -> Table:
+    table = Table("probe", "measures that read it", "tokens, about")
+    for entry in entries:
+        table.add_row(entry["probe"], ", ".join(entry["measures"]), f"{entry['tokens']:,}")
+    table.add_row("all", "", f"{sum(entry['tokens'] for entry in entries):,}")
+    return table
+
+
+def _audit_table(result: dict[str, Any]) -> Table:
+    compared = result["reference"] is not None
+    table = Table()
+    for head in ("measure", "value (95%)", *(("less reference (95%)",) if compared else ()), "n"):
+        table.add_column(head, no_wrap=True)
+    for entry in result["measures"]:
+        mark = " *" if entry["evidence"] == "at chance" else ""
+        cells = [entry["name"] + mark, _with_ends(entry)]
+        cells += [_with_ends(entry["difference"])] if compared else []
+        table.add_row(*cells, str(entry["n"]))
+    if any(entry["evidence"] == "at chance" for entry in result["measures"]):
+        table.caption = "*: at chance on built-in skills, where it is known which steps are needed"
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _with_ends(entry: dict[str, Any]) -> str:
+    if entry["low"] is None:
+        return _number(entry["value"])
+    return f"{_number(entry['value'])} ({_number(entry['low'])}..{_number(entry['high'])})"
 
 
 def compare(
@@ -298,6 +369,7 @@ COMMANDS: dict[str, Any] = {
     "init": init,
     "train": train,
     "score": score,
+    "audit": audit,
     "compare": compare,
     "report": report,
     "prompt": {"show": show_prompt},

@@ -4,6 +4,7 @@ The command line, the YAML files in ``configs/`` and the Python API fill the sam
 error says what was expected, what came, and what to do.
 """
 
+from activeselect.config.audit import FEWEST_WORDINGS, HEDGES, AuditConfig, RunAuditConfig
 from activeselect.config.data import (
     BUILT_IN_MODEL,
     NO_TEST,
@@ -31,7 +32,9 @@ from activeselect.config.study import AXES, StudyConfig
 __all__ = [
     "AXES",
     "BUILT_IN_MODEL",
+    "FEWEST_WORDINGS",
     "HARDWARE",
+    "HEDGES",
     "MODES",
     "NEAR",
     "NO_TEST",
@@ -39,11 +42,13 @@ __all__ = [
     "PROMPTS",
     "SCHEDULES",
     "SKILLS_PREFIX",
+    "AuditConfig",
     "DataConfig",
     "LoraConfig",
     "PromptConfig",
     "RecipeConfig",
     "RoundsConfig",
+    "RunAuditConfig",
     "RunConfig",
     "ScoreConfig",
     "ScoringConfig",
