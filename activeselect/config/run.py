@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from activeselect.config.audit import RunAuditConfig
 from activeselect.config.data import BUILT_IN_MODEL, NO_TEST, DataConfig, PromptConfig, prompt_of
 from activeselect.config.recipe import RecipeConfig
 from activeselect.config.rounds import RoundsConfig, ScoringConfig
@@ -43,6 +44,8 @@ class RunConfig:
         rank_timeout: seconds after which a process that does not answer the others ends the run.
         checkpoint_every_steps: save the state of training that often, besides after each epoch;
             for epochs of hours.
+        audit: a small audit of the reasoning inside the run (``docs/guide/audit.md``), on one
+            device; default: none. Its time is on no bill.
         save_model: write the fine-tuned model of the last stage into the run folder.
     """
 
@@ -63,6 +66,7 @@ class RunConfig:
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     rank_timeout: float = 1800.0
     checkpoint_every_steps: int | None = None
+    audit: RunAuditConfig | None = None
     save_model: bool = True
 
     def __post_init__(self) -> None:
@@ -88,6 +92,7 @@ class RunConfig:
         every = self.checkpoint_every_steps
         require(every is None or every >= 1, "checkpoint_every_steps", "at least 1", every)
         ranks = self.devices * self.num_nodes
+        require(self.audit is None or ranks == 1, "audit", "none on several devices", self.audit)
         require(
             self.recipe.batch_size % (self.recipe.accumulate * ranks) == 0,
             "recipe.batch_size",

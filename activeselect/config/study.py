@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from activeselect.config.audit import RunAuditConfig
 from activeselect.config.data import BUILT_IN_MODEL, DataConfig, PromptConfig, prompt_of
 from activeselect.config.recipe import RecipeConfig
 from activeselect.config.rounds import RoundsConfig, ScoringConfig
@@ -29,6 +30,7 @@ class StudyConfig:
         seeds: one paired replicate each (same pool, same first examples, same test set).
         rounds, recipe, scoring, prompt, labeler, model: as in :class:`RunConfig`; a ``recipe``
             left out is the one that was tuned for random selection on the preset.
+        audit: as in :class:`RunConfig`; what it finds stands beside each strategy's accuracy.
         workers: processes side by side, one thread each; 0 = as many as there are cores.
         backend: where they run: ``loky`` (this machine) or ``ray`` (a cluster, through joblib).
         share: compute once what runs of one seed have in common (the first stage, and a last one
@@ -54,6 +56,7 @@ class StudyConfig:
     prompt: str | PromptConfig | None = None
     labeler: str | dict[str, Any] | None = None
     measure: tuple[str, ...] = ()
+    audit: RunAuditConfig | None = None
     accelerator: str = "auto"
     workers: int = 0
     backend: Literal["loky", "ray"] = "loky"

@@ -194,6 +194,7 @@ _CURVE = (
     "test_examples",
     "premem",
     "forecast",
+    "audit",
 )
 
 Row = dict[str, Any]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from activeselect.errors import StudyError
+from activeselect.study.audited import accuracy_signs, audit_rows, audit_verdicts
 from activeselect.study.collect import Answers, axes_of
 from activeselect.study.efficiency import Analysis, analyse
 from activeselect.study.plan import FROM_PRESET, INFORMED
@@ -64,6 +65,8 @@ def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = No
             whole = [row for row in analysis.efficiency if row["budget"] is None]
             body["efficiency_by_cost"] += [{"dataset": dataset} | row for row in whole]
     body["forecast"] = forecast(body["curves"])
+    body["audit"] = audit_rows(body)
+    body["verdicts"] += audit_verdicts(body["audit"], accuracy_signs(body))
     return body
 
 

@@ -115,6 +115,7 @@ def _cell_config(
         seed=seed,
         labeler=config.labeler,
         measure=config.measure,
+        audit=config.audit,
         accelerator=config.accelerator,
         save_model=False,
     )

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from activeselect.files import write_text
 from activeselect.study import charts, tables
+from activeselect.study.audited import audit_section
 from activeselect.study.results import upgraded
 from activeselect.study.tables import Results, baseline_of, dataset_names, rows_of, slugs
 from activeselect.study.theme import (
@@ -215,6 +216,7 @@ def _section(
         "costs": tables.cost_table(rows_of(results, "efficiency_by_cost", name)),
         "chosen": chosen,
         "understood": next(filter(None, understood.values()), None),
+        "audit": audit_section(results, name),
     }
 
 

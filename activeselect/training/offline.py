@@ -28,16 +28,25 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from activeselect.arrays import IntArray
+from activeselect.audit.asker import Asker
+from activeselect.audit.rewordings import (
+    accuracy_on_rewordings,
+    by_premem,
+    in_words,
+    rank_correlation,
+)
 from activeselect.config import ScoreConfig, config_hash, differences, prompt_of, to_plain
+from activeselect.data.answers import get_checker
 from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, check_texts, encode, with_examples
-from activeselect.errors import ConfigError, ModelError, StoreError
+from activeselect.errors import ConfigError, ModelError, StoreError, require
 from activeselect.files import read_json, write_bytes, write_json
 from activeselect.forecast.live import Forecaster, forecaster_for
 from activeselect.scoring.families import context_length
 from activeselect.scoring.signals import PER_ROUND, history_of, measurements
 from activeselect.scoring.store import ScoreStore
+from activeselect.streams import Stream
 from activeselect.training.folder import model_fingerprint
 from activeselect.training.history import Cost, History, forecast_inputs
 from activeselect.training.measure import Measurer
@@ -208,6 +217,56 @@ class OfflineScoring:
                 f"{folder} holds scores of another {entry['checkpoint']} (fingerprint "
                 f"{entry['fingerprint']}; {checkpoint} has {fingerprint}); use another folder."
             )
+
+    # --- rewordings ----------------------------------------------------------------------------
+
+    def check_perturb(self, count: int) -> None:
+        """Whether rewordings can be asked for.
+
+        Raises:
+            ConfigError: if premem is not among the signals, or the scores are of several shards.
+        """
+        require(count >= 0, "perturb", "at least 0 rewordings", count)
+        fits = not count or {"premem"} <= set(self.config.signals)
+        require(fits, "perturb", "premem among the signals", list(self.config.signals))
+        require(not count or self.config.part[1] == 1, "perturb", "one shard", self.config.shard)
+
+    def perturb(self, out: Path, count: int) -> list[str]:
+        """Premem against the last checkpoint's accuracy on rewordings: ``rewordings.json``.
+
+        Args:
+            out: folder of the scores, which are done.
+            count: of rewordings per example, at most.
+
+        Returns:
+            the table as lines.
+        """
+        file = out / "rewordings.json"
+        if not file.exists() or read_json(file)["perturb"] != count:
+            model, tokenizer = self._load(self.checkpoints[-1])
+            asker = Asker(
+                model,
+                tokenizer,
+                self.pool,
+                get_checker(self.pool.checker),
+                self.prompt,
+                self.config.scoring,
+                seed=self.config.seed,
+            )
+            table = pq.read_table(out / "examples.parquet")
+            premem, accuracy = (table[name].to_numpy() for name in ("premem", "accuracy"))
+            found = accuracy_on_rewordings(asker, self.pool, count, seed=self.config.seed)
+            rng = np.random.default_rng([self.config.seed, Stream.RESAMPLED])
+            correlation = rank_correlation(premem, found)
+            result = {
+                "perturb": count,
+                "spearman": None if np.isnan(correlation) else correlation,
+                "bins": by_premem(premem, accuracy, found, rng),
+                "examples": [None if np.isnan(value) else value for value in found.tolist()],
+                "tokens": asker.spent.tokens,
+            }
+            write_json(file, result)
+        return in_words(read_json(file))
 
     # --- the result ----------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from activeselect.data.prompts import Encoded, check_texts, encode, with_example
 from activeselect.data.regions import with_regions
 from activeselect.environment import environment
 from activeselect.errors import ConfigError, DataError, LabelsNeeded, StoreError
-from activeselect.files import explained, read_object
+from activeselect.files import explained, read_json, read_object
 from activeselect.forecast.live import Forecaster, RunForecaster, forecaster_for
 from activeselect.scoring.distributed import Chunks, once, rank, world_size
 from activeselect.scoring.families import context_length
@@ -37,6 +37,7 @@ from activeselect.selection.registry import create
 from activeselect.selection.strategy import Strategy
 from activeselect.streams import Stream
 from activeselect.training.adapt import adapt, check, is_sharded, merged, weight_type, whole_state
+from activeselect.training.auditing import AuditEpochs, RunAudit
 from activeselect.training.callback import (
     ActiveSelection,
     EpochLines,
@@ -56,6 +57,7 @@ from activeselect.training.history import Cost, History
 from activeselect.training.labels import Label, Labels, labeler_of
 from activeselect.training.launch import check_accelerator, connected, quiet, strategy_of
 from activeselect.training.loggers import checked_loggers, close_loggers, make_loggers
+from activeselect.training.memory import MemoryWatch, after_memorization, watched
 from activeselect.training.module import ReasoningModule, load_model, save_model
 from activeselect.training.shared import (
     KeepEpochs,
@@ -238,6 +240,10 @@ class Stage:
                 checkpoint, self.config.checkpoint_every_steps, self.chunks, self.folder.seals
             ),
         ]
+        if self.run_.audit is not None and self.run_.audit.every:
+            callbacks.append(AuditEpochs(self.run_.audit))
+        if (watch := self._memory_watch()) is not None:
+            callbacks.append(watch)
         if self.run_.say is not None:
             place = f"stage {self.number + 1} of {len(self.run_.budgets)}"
             callbacks.append(
@@ -308,6 +314,27 @@ class Stage:
                 pq.write_table(table, temporary)
         return float(correct.mean())
 
+    def _memory_watch(self) -> MemoryWatch | None:
+        audit = self.run_.audit
+        if audit is None or not audit.memory:
+            return None
+        index = watched(self.train, audit.memory, self.config.seed)
+        return MemoryWatch(
+            encode(self.pool, index, self.tokenizer, self.run_.prompt),
+            audit,
+            self.folder.path,
+            stage=self.number,
+            epochs=self.config.recipe.epochs,
+            batch_tokens=self.config.scoring.batch_tokens,
+        )
+
+    def _memory(self) -> dict[str, Any] | None:
+        file = self.folder.file("memory.json")
+        rows = read_json(file) if self.run_.audit and file.exists() else []
+        if not any(row["stage"] == self.number for row in rows):
+            return None
+        return after_memorization(rows, self.number, self.config.seed)
+
     def _curve_entry(self, accuracy: float | None) -> dict[str, Any]:
         history = self.active.history
         measured = history.measured("premem", since=self.active.measurer.since)
@@ -315,6 +342,7 @@ class Stage:
         hidden = self.config.data.groups == "hidden"  # from strategies, not from the report
         told = self.pool.stated() if hidden else self.pool
         names, counts = np.unique(told.groups[self.train], return_counts=True)
+        audited = self.run_.audit and self.run_.audit.values(self.model)
         return {
             "stage": self.number,
             "round": self.active.round,
@@ -326,6 +354,7 @@ class Stage:
             "premem": None if premem is None else float(premem),
             "forecast": self._forecast(),
             "warnings": self._warnings(accuracy),
+            **({} if audited is None else {"audit": audited, "memory": self._memory()}),
             "cost": asdict(self.active.cost),  # up to here, all stages together
             "groups": {
                 told.group_names[int(name)]: int(count)
@@ -365,7 +394,8 @@ class RunResult:
 
     ``curve`` has one entry per stage: stage, budget, unique_examples, samples_seen,
     test_accuracy (share in [0, 1]), test_examples, premem (dataset level, None if not measured),
-    cost (spent up to here), groups (train examples per group).
+    audit (values by measure, where it was asked for), cost (spent up to here), groups (train
+    examples per group).
     """
 
     path: Path
@@ -438,6 +468,9 @@ class ActiveRun:
         )
         self._check_labels(self.data.pool)
         self.inputs = self._inputs()
+        self.audit: RunAudit | None = None
+        if config.audit is not None:
+            self.audit = RunAudit(config, self.data.test, self.prompt, self.tokenizer)
         self.budgets = self._budgets(len(self.data.pool))
         self.total = sum(self.budgets) * config.recipe.epochs
         self.say: Callable[[str], None] | None = None

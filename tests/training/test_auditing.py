@@ -1,0 +1,76 @@
+"""A run that is audited: the same training, its values in the result, memorization watched."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from activeselect.cli import run
+from activeselect.config import (
+    DataConfig,
+    RecipeConfig,
+    RoundsConfig,
+    RunAuditConfig,
+    RunConfig,
+    ScoringConfig,
+)
+from activeselect.errors import ConfigError
+from activeselect.training.run import ActiveRun
+
+CONFIG = RunConfig(
+    data=DataConfig("skills:mixed", pool_size=24, test_limit=8, traces="swapped"),
+    strategy="random",
+    rounds=RoundsConfig(budgets=(8, 12)),
+    recipe=RecipeConfig(epochs=2, batch_size=4),
+    scoring=ScoringConfig(samples=1, max_new_tokens=40),
+    forecast="off",
+    save_model=False,
+    audit=RunAuditConfig(every=1, problems=4, measures=("accuracy", "filler"), memory=4),
+)
+
+
+def test_an_audited_run(tmp_path: Path) -> None:
+    audited = ActiveRun(CONFIG).run(tmp_path / "audited")
+    plain = ActiveRun(replace(CONFIG, audit=None)).run(tmp_path / "plain")
+    for with_audit, without in zip(audited.curve, plain.curve, strict=True):
+        assert with_audit["test_accuracy"] == without["test_accuracy"]  # training is the same
+        assert set(with_audit["audit"]) == {"accuracy", "filler"}
+        assert "audit" not in without
+        assert 0 <= with_audit["memory"]["memorized"] <= 1
+    with (tmp_path / "audited" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4
+    assert all(float(row["audit/accuracy"]) >= 0 for row in rows)
+    watched = json.loads((tmp_path / "audited" / "memory.json").read_text())
+    assert [(row["stage"], row["epoch"]) for row in watched] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert all(len(row["loss"]) == 4 and row["distance"] > 0 for row in watched)
+    assert all("test" in row for row in watched if row["epoch"] == 2)
+
+
+def test_bad_settings_are_answered_in_a_line() -> None:
+    with pytest.raises(ConfigError, match="no second model"):
+        RunAuditConfig(measures=("information_gain",))
+    unknown = replace(CONFIG, audit=RunAuditConfig(measures=("fillr",)))
+    with pytest.raises(ConfigError, match="Did you mean 'filler'"):
+        ActiveRun(unknown)
+
+
+def test_scores_beside_rewordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "scores"
+    small = ["data.pool_size=10", "scoring.samples=2", "scoring.max_new_tokens=40"]
+    command = ["score", "--data", "skills:mixed", "--out", str(out), "--perturb", "2", *small]
+    assert run(command) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((out / "rewordings.json").read_text())
+    assert sum(row["n"] for row in found["bins"]) <= len(found["examples"]) == 10
+    assert all(value is None or 0 <= value <= 1 for value in found["examples"])
+    assert "on rewordings" in printed
+    before = (out / "rewordings.json").stat().st_mtime_ns
+    assert run(command) == 0  # what is known is not asked again
+    assert (out / "rewordings.json").stat().st_mtime_ns == before
+    assert run([*command, "signals=[loss]"]) == 2
+    assert "premem among the signals" in capsys.readouterr().err
