@@ -289,9 +289,9 @@ def _shrunken(groups: NDArray[np.int32], y: FloatArray) -> FloatArray:
     mean = y.mean()
     own = np.divide(total, size, out=np.full(len(size), mean), where=size > 0)
     within = float(((y - own[groups]) ** 2).sum()) / max(len(y) - np.count_nonzero(size), 1)
-    between = max(
-        float(((own[groups] - mean) ** 2).mean()) - within / max(float(size.mean()), 1.0), 1e-12
-    )
+    per_group = max(float(size.mean()), 1.0)
+    variance = float(((own[groups] - mean) ** 2).mean())
+    between = max(variance - within / per_group, 1e-12)
     weight = size / (size + within / between)
     return np.append(mean + weight * (own - mean), mean)
 

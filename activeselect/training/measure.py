@@ -162,10 +162,11 @@ class Measurer:
     def _skip(self, model: Any, index: IntArray) -> Scores:
         """Likelihoods of all; samples of those whose trace is not memorized."""
         scores = self._pass(model, index, self.what - _SAMPLES)
-        assert scores.nll_sum is not None
-        assert scores.tokens is not None
+        nats, tokens = scores.nll_sum, scores.tokens
+        assert nats is not None
+        assert tokens is not None
         # decided on rank 0: rounding may differ between machines, and all ranks sample alike
-        opened = once(lambda: scores.nll_sum / scores.tokens >= self.scoring.tau)
+        opened = once(lambda: nats / tokens >= self.scoring.tau)
         rows = np.flatnonzero(opened)
         self.cost.completions_saved += self.scoring.samples * (len(index) - len(rows))
         sampled = self._pass(model, index[rows], _SAMPLES)

@@ -122,8 +122,9 @@ class ReasoningModule(lightning.LightningModule):
         """Log the epoch's mean training loss over all ranks, in nats per token."""
         nats, tokens = self._over_ranks(self._epoch_loss)
         self._epoch_loss = [0.0, 0.0]
-        self.losses[1] = nats / max(tokens, 1)
-        self.log("train/loss", self.losses[1])
+        loss = nats / max(tokens, 1)
+        self.losses[1] = loss
+        self.log("train/loss", loss)
 
     def _over_ranks(self, values: Sequence[float]) -> list[float]:
         """Sums over all ranks; a module without a trainer is alone."""
@@ -261,13 +262,14 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     with _named(name):
         if base is None:
             _check_size(name, Path(where))
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 where,
                 use_safetensors=True,
                 trust_remote_code=False,
                 dtype=dtype or "auto",
                 output_loading_info=True,
             )
+            model, found = loaded
             _check_whole(name, model, found)
         else:
             model = with_saved_adapters(load_model(base, dtype)[0], Path(where))

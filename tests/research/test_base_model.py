@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from activeselect.data.pool import Problem
 from activeselect.data.skills import base_path, build_preset
-from activeselect.data.skills import stories as vocabulary
+from activeselect.data.skills.stories import vocabulary
 from activeselect.errors import ModelError, StoreError
 from research.base_mixture import draw_text
 from research.base_model import (

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from activeselect.cli import run
 from activeselect.data.skills.presets import tuning_file
 from activeselect.study.plan import Cell
 from research import benchmark_tuning as benchmark
@@ -32,8 +31,7 @@ def test_a_model_of_ones_own_gets_its_own_recipe(
 
     monkeypatch.setattr(benchmark, "run_cells", stand_in)
     shipped = tuning_file("mixed").read_bytes()
-    command = ["benchmark", "recipe", "--preset", "mixed", "--out", str(tmp_path), "--seeds", "1"]
-    assert run([*command, "--model", "./mine", "--learning_rates", "[1e-4, 2e-4]"]) == 0
+    benchmark.recipe("mixed", tmp_path, seeds=1, model="./mine", learning_rates=(1e-4, 2e-4))
     assert {cell.config.model for cell in seen} == {"./mine"}
     assert [cell.config.recipe.learning_rate for cell in seen] == [1e-4] * 3 + [2e-4] * 3
     assert {cell.seed for cell in seen} == {1000}

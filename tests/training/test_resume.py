@@ -41,7 +41,7 @@ def config(model: Path, **changes: Any) -> RunConfig:
 
 
 def in_turns(policy: str) -> ScoringConfig:
-    return ScoringConfig(samples=3, max_new_tokens=8, batch_tokens=400, policy=policy, tau=4.0)
+    return ScoringConfig(samples=3, max_new_tokens=8, batch_tokens=400, policy=policy, tau=5.4)
 
 
 @pytest.fixture(scope="module")
