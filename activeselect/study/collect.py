@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from activeselect.config import DataConfig, RunConfig, from_plain
+from activeselect.config import SKILLS_PREFIX, DataConfig, RunConfig, from_plain
 from activeselect.environment import environment
 from activeselect.errors import ActiveSelectError, StoreError
 from activeselect.files import read_json, read_object, write_bytes
@@ -277,6 +277,7 @@ def collect(config: Row, out: Path) -> tuple[Row, Answers]:
         for entry in run.result["curve"]
         for text in entry.get("warnings", ())
     ]
+    body["notes"] += knowledge_in_words(config, names)
     _add_scores(body, runs)
     return body, {(run.dataset, run.strategy, run.seed): _answers(run) for run in runs}
 
@@ -361,6 +362,76 @@ def _add_scores(body: Row, runs: Sequence[FinishedRun]) -> None:
         body["data_map"] += [
             {"dataset": dataset, "strategy": strategy} | row for row in _mean_of_rounds(rows)
         ]
+    body["notes"] += mask_in_words(body["data_map"])
+
+
+def knowledge_in_words(config: Row, names: Sequence[str]) -> list[str]:
+    """What the strategies of a study were shown of the groups, a sentence per built-in preset.
+
+    Args:
+        config: the study's settings, plain.
+        names: of its datasets.
+
+    Example:
+        >>> knowledge_in_words({"data": [{"source": "skills:mixed"}], "rounds": {}}, ["mixed"])
+        ['mixed: strategies were shown the group labels; an oracle knew more.']
+    """
+    notes = []
+    for data, name in zip(config["data"], names, strict=True):
+        if not str(data.get("source", "")).startswith(SKILLS_PREFIX):
+            continue
+        regions = config["rounds"].get("regions")
+        if regions:
+            shown = f"{regions} regions made of the questions, and no group label"
+        elif data.get("groups") == "hidden":
+            shown = "no groups"
+        else:
+            shown = "the group labels"
+        notes.append(f"{name}: strategies were shown {shown}; an oracle knew more.")
+    return notes
+
+
+def mask_in_words(data_map: Sequence[Row]) -> list[str]:
+    """What the mask of memorized traces did to premem, a sentence per dataset and strategy.
+
+    Premem is accuracy but for the mask, and never above it: where the two are equal in every
+    round, a study of premem is a study of accuracy at the epochs that were scored.
+
+    Example:
+        >>> row = dict(dataset="mixed", strategy="premem", round=0, scored=9, premem=.5, accuracy=.5)
+        >>> mask_in_words([row])[0].partition(":")[2][:41]
+        ' the mask never acted in the runs of prem'
+        >>> mask_in_words([row, row | {"round": 1, "premem": 0.4}])[0].partition("by ")[2]
+        '10.0 points in the last scored round and by 10.0 at most.'
+    """
+    runs: dict[tuple[str, str], dict[int, list[Row]]] = {}
+    for row in data_map:
+        if row.get("premem") is not None and row.get("accuracy") is not None:
+            rounds = runs.setdefault((row["dataset"], row["strategy"]), {})
+            rounds.setdefault(row["round"], []).append(row)
+    notes = []
+    for (dataset, strategy), rounds in runs.items():
+        gaps = [
+            float(
+                np.average(
+                    [row["accuracy"] - row["premem"] for row in rows],
+                    weights=[row["scored"] for row in rows],
+                )
+            )
+            for _, rows in sorted(rounds.items())
+        ]
+        if max(gaps) < 1e-9:
+            notes.append(
+                f"{dataset}: the mask never acted in the runs of {strategy}: premem equals "
+                "accuracy in every scored round, so read it as accuracy at these epochs."
+            )
+        else:
+            notes.append(
+                f"{dataset}: the mask lowered premem below accuracy in the runs of {strategy}, by "
+                f"{100 * gaps[-1]:.1f} points in the last scored round and by "
+                f"{100 * max(gaps):.1f} at most."
+            )
+    return notes
 
 
 def _mean_of_rounds(rounds: Sequence[Row]) -> list[Row]:
