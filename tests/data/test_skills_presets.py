@@ -102,7 +102,7 @@ def test_the_data_is_the_same_on_every_platform() -> None:
     texts = []
     for name in sorted(set(PRESETS) - {"even", "mixed", "trap"}):
         texts += told(build_preset(name, 3, pool_size=20, test_size=20))
-    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == "cca8129fc287a18a", texts[
+    assert hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16] == "f5a1fa6ab7aa97de", texts[
         0
     ]
 
@@ -120,17 +120,29 @@ SIZED = [name for name in sorted(PRESETS) if PRESETS[name].largest > 1]
 def test_sizes_are_drawn_per_seed_and_say_nothing_of_what_is_mastered(name: str) -> None:
     drawn = [PRESETS[name].drawn(seed) for seed in range(60)]
     assert drawn[0] == PRESETS[name].drawn(0)
-    known = set(drawn[0].mastered)
-    some = [name for name in drawn[0].pool_mass if name not in drawn[0].noise]
-    sizes = np.array([[preset.pool_mass[group] for group in some] for preset in drawn])
-    assert np.all(sizes.max(axis=0) > 3 * sizes.min(axis=0))
     np.testing.assert_allclose([sum(p.pool_mass.values()) for p in drawn], 1)
     np.testing.assert_allclose([sum(p.test_mass.values()) for p in drawn], 1)
-    if known:
-        mastered = np.array([group in known for group in some])
-        ratio = sizes[:, mastered].mean() / sizes[:, ~mastered].mean()
-        assert 0.9 < ratio < 1.1
-        assert 0.2 < sizes[:, ~mastered].sum(axis=1).mean() / sizes.sum(axis=1).mean() < 0.3
+    sizes: dict[bool, list[float]] = {True: [], False: []}
+    for preset in drawn:
+        for group, size in preset.pool_mass.items():
+            if group not in preset.noise:
+                sizes[group in preset.mastered].append(size)
+    assert max(sizes[False]) > 4 * min(sizes[False])
+    if sizes[True]:
+        assert 0.9 < np.mean(sizes[True]) / np.mean(sizes[False]) < 1.1
+        unseen = [sum(v for g, v in p.test_mass.items() if g not in p.mastered) for p in drawn]
+        assert 0.2 < np.mean(unseen) < 0.33
+
+
+def test_a_seed_has_four_families_drawn_from_all() -> None:
+    drawn = [PRESETS["mixed-sizes"].drawn(seed) for seed in range(40)]
+    unseen = [frozenset(p.pool_mass) - set(p.mastered) for p in drawn]
+    assert {len(p.pool_mass) for p in drawn} == {15}
+    assert {len(some) for some in unseen} == {4}
+    assert len(set().union(*unseen)) == 8
+    assert len(set(unseen)) > 20
+    for preset, some in zip(drawn, unseen, strict=True):
+        assert {f"{name}-easy" for name in some} <= set(preset.pool_mass)
 
 
 def test_words_and_lengths_do_not_tell_what_is_mastered() -> None:
@@ -183,7 +195,8 @@ def test_a_shifted_test_asks_for_half_of_the_groups() -> None:
     for seed in range(5):
         data = built("shift", seed)
         assert set(data.preset.test_mass) < set(data.preset.pool_mass)
-        assert len(data.preset.test_mass) == 15
+        assert len(data.preset.test_mass) == 8
+        assert len(set(data.preset.mastered) & set(data.preset.test_mass)) == 6
     assert set(built("shift", 0).preset.test_mass) != set(built("shift", 1).preset.test_mass)
 
 

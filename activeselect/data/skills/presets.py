@@ -39,6 +39,8 @@ class Preset:
         noise: groups that cannot be learned.
         largest: groups have sizes drawn per seed, from 1 to this many parts, so that size says
             nothing; 1: the sizes stated.
+        families: unseen skills that a seed has, drawn from all, each with its easy relative; as
+            many mastered groups and one more are drawn from the others that have a story; 0: all.
         shift: leave out half of the mastered and half of the other groups of the test, drawn per
             seed: what is asked is another mixture than what is offered.
         wrong: share of the pool whose answer is wrong, spread evenly.
@@ -52,12 +54,13 @@ class Preset:
     mastered: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
     largest: int = 1
+    families: int = 0
     shift: bool = False
     wrong: float = 0.0
     copies: float = 0.0
 
     def drawn(self, seed: int) -> Preset:
-        """The preset with the sizes of this seed; itself where nothing is drawn.
+        """The preset with the groups and sizes of this seed; itself where nothing is drawn.
 
         Example:
             >>> one, other = (get_preset("mixed-sizes").drawn(seed) for seed in (0, 1))
@@ -67,16 +70,36 @@ class Preset:
         if self.largest == 1 and not self.shift:
             return self
         rng = np.random.Generator(np.random.PCG64([seed, 2]))
-        parts = {name: 1 + int(rng.integers(self.largest)) for name in self.pool_mass}
+        names = self._groups(rng) if self.families else [*self.pool_mass]
+        parts = {name: 1 + int(rng.integers(self.largest)) for name in names}
         pool = _weighed(self.pool_mass, parts, self.noise)
         test = _weighed(self.test_mass, parts, ())
+        known = tuple(name for name in self.mastered if name in parts)
         if self.shift:
-            for some in (self.mastered, [name for name in test if name not in self.mastered]):
+            for some in (known, [name for name in test if name not in known]):
                 names = sorted(some)
                 for at in _shuffle(len(names), rng)[: len(names) // 2]:
                     del test[names[at]]
             test = {name: share / sum(test.values()) for name, share in test.items()}
-        return replace(self, pool_mass=pool, test_mass=test, largest=1, shift=False)
+        return replace(
+            self,
+            pool_mass=pool,
+            test_mass=test,
+            mastered=known,
+            largest=1,
+            families=0,
+            shift=False,
+        )
+
+    def _groups(self, rng: np.random.Generator) -> list[str]:
+        """The groups of one seed, in the order of the pool's."""
+        told, unseen = ([skill.name for skill in some] for some in (TOLD, UNSEEN))
+        kept = {name for name in self.pool_mass if name not in (*told, *unseen)}
+        kept -= {skill.name for skill in EASY}
+        chosen = [unseen[at] for at in _shuffle(len(unseen), rng)[: self.families]]
+        kept.update(chosen, (f"{name}-easy" for name in chosen))
+        kept.update(told[at] for at in _shuffle(len(told), rng)[: self.families + 1])
+        return [name for name in self.pool_mass if name in kept]
 
 
 @dataclass(frozen=True)
@@ -103,6 +126,7 @@ _RELATED = (*TOLD, *EASY, *CHAINS)
 _LIKE = _spread(1.0, (*_RELATED, *UNSEEN))
 _LIKE_KNOWN = tuple(skill.name for skill in _RELATED)
 _DRAWN = 6  # parts of the largest group; the smallest has one
+_FAMILIES = 4  # unseen skills per seed: with all 30 groups, 400 examples are 13 of each
 # Of 1 to 6 steps: the shares of the solution lengths in a set of grade-school problems.
 _TALES = dict(zip((tale.name for tale in TALES), (0.08, 0.28, 0.28, 0.19, 0.11, 0.06), strict=True))
 
@@ -132,11 +156,12 @@ PRESETS: Mapping[str, Preset] = {
         ),
         Preset(
             "mixed-sizes",
-            "three quarters of 30 groups are mastered; sizes are drawn, words and lengths shared",
+            "11 of 15 groups are mastered; groups and sizes are drawn, words and lengths shared",
             pool_mass=_LIKE,
             test_mass=_LIKE,
             mastered=_LIKE_KNOWN,
             largest=_DRAWN,
+            families=_FAMILIES,
         ),
         Preset(
             "even-sizes",
@@ -156,6 +181,7 @@ PRESETS: Mapping[str, Preset] = {
             mastered=_LIKE_KNOWN,
             noise=tuple(skill.name for skill in (*NOISE, *LONG_NOISE)),
             largest=_DRAWN,
+            families=_FAMILIES,
         ),
         Preset(
             "steps",
@@ -171,6 +197,7 @@ PRESETS: Mapping[str, Preset] = {
             test_mass=_LIKE,
             mastered=_LIKE_KNOWN,
             largest=_DRAWN,
+            families=_FAMILIES,
             wrong=0.15,
         ),
         Preset(
@@ -180,6 +207,7 @@ PRESETS: Mapping[str, Preset] = {
             test_mass=_LIKE,
             mastered=_LIKE_KNOWN,
             largest=_DRAWN,
+            families=_FAMILIES,
             shift=True,
         ),
         Preset(
@@ -189,6 +217,7 @@ PRESETS: Mapping[str, Preset] = {
             test_mass=_LIKE,
             mastered=_LIKE_KNOWN,
             largest=_DRAWN,
+            families=_FAMILIES,
             copies=0.2,
         ),
     )
@@ -359,10 +388,14 @@ def _with_wrong_answer(problem: Problem, rng: np.random.Generator) -> Problem:
 def _weighed(
     mass: Mapping[str, float], parts: Mapping[str, int], noise: Sequence[str]
 ) -> dict[str, float]:
-    """The shares times the parts drawn; noise and the rest keep their shares of the whole."""
+    """The shares times the parts drawn; noise and the rest keep their shares of the whole.
+
+    Groups without parts are left out.
+    """
     weighed = {}
-    for names in ([n for n in mass if n not in noise], [n for n in mass if n in noise]):
-        whole = sum(mass[name] for name in names)
+    for kind in ([n for n in mass if n not in noise], [n for n in mass if n in noise]):
+        whole = sum(mass[name] for name in kind)
+        names = [name for name in kind if name in parts]
         total = sum(mass[name] * parts[name] for name in names)
         weighed.update({name: whole * mass[name] * parts[name] / total for name in names})
     return weighed
