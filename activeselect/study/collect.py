@@ -398,7 +398,8 @@ def mask_in_words(data_map: Sequence[Row]) -> list[str]:
     round, a study of premem is a study of accuracy at the epochs that were scored.
 
     Example:
-        >>> row = dict(dataset="mixed", strategy="premem", round=0, scored=9, premem=.5, accuracy=.5)
+        >>> row = dict(dataset="mixed", strategy="premem", round=0, scored=9)
+        >>> row |= {"premem": 0.5, "accuracy": 0.5}
         >>> mask_in_words([row])[0].partition(":")[2][:41]
         ' the mask never acted in the runs of prem'
         >>> mask_in_words([row, row | {"round": 1, "premem": 0.4}])[0].partition("by ")[2]
