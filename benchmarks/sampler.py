@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from activeselect.selection.draw import weighted_choice
-from activeselect.selection.order import pass_order
+from activeselect.selection.order import epoch_order
 from activeselect.selection.sampler import ActiveSampler
 from activeselect.selection.strategy import Selection
 
@@ -31,7 +31,7 @@ SHAPES: dict[str, Callable[[int], np.ndarray]] = {
 def draw_pass(selection: Selection) -> float:
     """One pass of N samples with replacement in proportion to the weights, shuffled."""
     started = time.perf_counter()
-    chunks = pass_order(selection, len(selection.index), seed=0, round=0)
+    chunks = epoch_order(selection, len(selection.index), seed=0, epoch=0)
     next(chunks)
     first = time.perf_counter() - started
     for _ in chunks:

@@ -1,6 +1,6 @@
 """Training order as pure functions: what makes a resumed run see exactly the same examples.
 
-A pass is drawn in blocks and on demand, so that its first batch comes at once and its memory is
+An epoch is drawn in blocks and on demand, so that its first batch comes at once and its memory is
 one number per sample, however large the pool.
 """
 
@@ -95,16 +95,16 @@ def _mix(x: Words, bits: int, key: Words) -> Words:
     return x
 
 
-#: Examples whose draws are worked out together; what one sample costs at the start of a pass.
+#: Examples whose draws are worked out together; what one sample costs at the start of an epoch.
 BLOCK = 2**13
-#: Samples that a pass yields together: few at first, because each may need a block of its own.
+#: Samples that an epoch yields together: few at first, because each may need a block of its own.
 _FIRST, _CHUNK = 2**6, 2**16
 #: Relative rounding of the cumulative sum that must not move a tick.
 _ROUNDING = 1e-12
 
 
 class Draws:
-    """The multiset of examples that one pass trains on, in proportion to the weights.
+    """The multiset of examples that one epoch trains on, in proportion to the weights.
 
     Systematic sampling: an example of weight w appears floor or ceil of ``total * w / sum(w)``
     times (up to the rounding of the sum), so equal weights and ``total = K`` give every example
@@ -117,18 +117,18 @@ class Draws:
 
     Args:
         selection: K examples with weights.
-        total: number of samples in the pass.
+        total: number of samples in the epoch.
 
     Raises:
         StrategyError: if there are samples to draw and no example has a positive weight.
 
     Example:
-        >>> draws = Draws(Selection.of([4, 7], [1.0, 3.0]), 4, seed=0, round=0)
+        >>> draws = Draws(Selection.of([4, 7], [1.0, 3.0]), 4, seed=0, epoch=0)
         >>> draws[np.arange(4)].tolist()
         [4, 7, 7, 7]
     """
 
-    def __init__(self, selection: Selection, total: int, *, seed: int, round: int) -> None:
+    def __init__(self, selection: Selection, total: int, *, seed: int, epoch: int) -> None:
         self._index, self._weight = selection.index, selection.weight
         self._largest = float(self._weight.max(initial=0.0))
         if total and not self._largest:
@@ -139,7 +139,7 @@ class Draws:
         small = self._index.max(initial=0) < 2**31
         self._samples = np.empty(total, dtype=np.int32 if small else np.int64)
         mass = self._block_mass() if total else np.zeros(1)
-        rng = np.random.default_rng([seed, round, Stream.SAMPLER])
+        rng = np.random.default_rng([seed, epoch, Stream.SAMPLER])
         line = rng.permutation(len(mass))
         # one block lies as the stream has it; of many, each is laid by a key of its own when needed
         self._only = self._laid(0, rng.permutation) if len(mass) == 1 else None
@@ -216,24 +216,24 @@ class Draws:
         self._missing[block] = False
 
 
-def draw_samples(selection: Selection, total: int, *, seed: int, round: int) -> IntArray:
-    """All samples of a pass (see :class:`Draws`), int64 ``[total]``, unshuffled."""
-    return Draws(selection, total, seed=seed, round=round)[np.arange(total)]
+def draw_samples(selection: Selection, total: int, *, seed: int, epoch: int) -> IntArray:
+    """All samples of an epoch (see :class:`Draws`), int64 ``[total]``, unshuffled."""
+    return Draws(selection, total, seed=seed, epoch=epoch)[np.arange(total)]
 
 
-def pass_order(
+def epoch_order(
     selection: Selection,
     total: int,
     *,
     seed: int,
-    round: int,
+    epoch: int,
     rank: int = 0,
     world_size: int = 1,
     consumed: int = 0,
 ) -> Iterator[IntArray]:
-    """What one rank still has to train on in a pass, in order and in chunks, int64 ``[<= 65536]``.
+    """What one rank still has to train on in an epoch, in order, in chunks, int64 ``[<= 65536]``.
 
-    The samples (see :class:`Draws`) are shuffled by (seed, round) alone, the ones already consumed
+    The samples (see :class:`Draws`) are shuffled by (seed, epoch) alone, the ones already consumed
     (over all ranks) are skipped, and the rest is dealt to the ranks in turn; so ranks are disjoint,
     a resume at any offset continues the same order, and the world size may change in between. What
     does not divide by the world size is left out at the end (fewer than ``world_size`` samples),
@@ -241,17 +241,17 @@ def pass_order(
 
     Args:
         selection: K examples with weights.
-        total: samples of the pass, over all ranks.
-        consumed: samples of this pass that are trained already, over all ranks.
+        total: samples of the epoch, over all ranks.
+        consumed: samples of this epoch that are trained already, over all ranks.
 
     Example:
-        >>> chunks = pass_order(Selection.of([3, 5, 8]), 3, seed=0, round=0)
+        >>> chunks = epoch_order(Selection.of([3, 5, 8]), 3, seed=0, epoch=0)
         >>> sorted(np.concatenate(list(chunks)).tolist())
         [3, 5, 8]
     """
     places = _places(total, rank, world_size, consumed)
-    draws = Draws(selection, total, seed=seed, round=round)
-    shuffle = permutation(total, [seed, round, Stream.SHUFFLE])
+    draws = Draws(selection, total, seed=seed, epoch=epoch)
+    shuffle = permutation(total, [seed, epoch, Stream.SHUFFLE])
     size, start = _FIRST, 0
     while start < len(places):
         chunk = places[start : start + size]
@@ -263,30 +263,30 @@ def rank_order(
     index: IntArray,
     *,
     seed: int,
-    round: int,
+    epoch: int,
     rank: int = 0,
     world_size: int = 1,
     consumed: int = 0,
 ) -> IntArray:
-    """One rank's share of given samples, as :func:`pass_order` shuffles and deals them.
+    """One rank's share of given samples, as :func:`epoch_order` shuffles and deals them.
 
     Returns:
         int64 ``[(K - consumed) // world_size]``.
 
     Example:
-        >>> whole = rank_order(np.arange(6), seed=1, round=0)
-        >>> rest = rank_order(np.arange(6), seed=1, round=0, consumed=2)
+        >>> whole = rank_order(np.arange(6), seed=1, epoch=0)
+        >>> rest = rank_order(np.arange(6), seed=1, epoch=0, consumed=2)
         >>> bool((whole[2:] == rest).all())
         True
     """
     places = _places(len(index), rank, world_size, consumed)
-    shuffle = permutation(len(index), [seed, round, Stream.SHUFFLE])
+    shuffle = permutation(len(index), [seed, epoch, Stream.SHUFFLE])
     share: IntArray = index[shuffle(np.arange(places.start, places.stop, places.step))]
     return share
 
 
 def _places(total: int, rank: int, world_size: int, consumed: int) -> range:
-    """Places of the shuffled pass that a rank trains on."""
+    """Places of the shuffled epoch that a rank trains on."""
     if not 0 <= rank < world_size:
         raise ValueError(f"rank must lie in [0, {world_size}); received {rank}")
     if not 0 <= consumed <= total:

@@ -8,20 +8,20 @@ from itertools import chain
 from torch.utils.data import Sampler
 
 from activeselect.errors import ConfigError, StrategyError
-from activeselect.selection.order import pass_order
+from activeselect.selection.order import epoch_order
 from activeselect.selection.strategy import Selection
 
 
 class ActiveSampler(Sampler[int]):
-    """Yields pool positions of the current round; the selection may change between rounds.
+    """Yields pool positions of the current epoch; the selection may change between rounds.
 
-    Every iteration is one pass over ``samples`` positions drawn from the selection. The order
-    depends on (selection, seed, pass number) alone; what has been trained is told from outside
+    Every iteration is one epoch over ``samples`` positions drawn from the selection. The order
+    depends on (selection, seed, epoch number) alone; what has been trained is told from outside
     through ``consumed``, so that prefetching cannot corrupt a resume.
 
     Args:
         selection: what to draw from, with weights.
-        samples: positions per pass over all ranks; default: one per selected example.
+        samples: positions per epoch over all ranks; default: one per selected example.
         rank, world_size: which of how many processes this is; they take turns.
         pad: what happens to the samples, fewer than ``world_size``, that are left when all ranks
             had as many: without ``pad`` they are left out; with it, ranks that get none of them
@@ -48,7 +48,7 @@ class ActiveSampler(Sampler[int]):
         pad: bool = False,
     ) -> None:
         if samples is not None and samples < 1:
-            raise ConfigError(f"samples: expected at least 1 per pass; received {samples}.")
+            raise ConfigError(f"samples: expected at least 1 per epoch; received {samples}.")
         self.selection = selection
         self.samples = len(selection.index) if samples is None else samples
         self.seed = seed
@@ -60,7 +60,7 @@ class ActiveSampler(Sampler[int]):
 
     @property
     def selection(self) -> Selection:
-        """What the next pass draws from."""
+        """What the next epoch draws from."""
         return self._selection
 
     @selection.setter
@@ -73,17 +73,17 @@ class ActiveSampler(Sampler[int]):
         self._selection = selection
 
     def set_epoch(self, epoch: int, consumed: int = 0) -> None:
-        """Choose the pass that the next iteration yields, after ``consumed`` samples of it."""
+        """Choose the epoch that the next iteration yields, after ``consumed`` samples of it."""
         if epoch != self._resumed[0]:
             self._resumed = (epoch, 0)
         self.epoch = epoch
         self.consumed = consumed or self._resumed[1]
 
     def resume(self, epoch: int, consumed: int) -> None:
-        """Go on with a pass that was stopped.
+        """Go on with an epoch that was stopped.
 
-        Trainers choose a pass by ``set_epoch(epoch)`` before they go on in the middle of it; until
-        they choose another one, that does not forget what was consumed.
+        Trainers call ``set_epoch(epoch)`` before they go on in the middle of an epoch. Until they
+        choose another epoch, the consumed samples are remembered.
         """
         self._resumed = (epoch, consumed)
         self.set_epoch(epoch, consumed)
@@ -93,18 +93,18 @@ class ActiveSampler(Sampler[int]):
 
     @property
     def whole(self) -> int:
-        """Samples of this rank in a whole pass, consumed ones included."""
+        """Samples of this rank in a whole epoch, consumed ones included."""
         return self._share(self.samples)
 
     def _share(self, samples: int) -> int:
         return -(-samples // self.world_size) if self.pad else samples // self.world_size
 
     def __iter__(self) -> Iterator[int]:
-        chunks = pass_order(
+        chunks = epoch_order(
             self.selection,
             self.samples,
             seed=self.seed,
-            round=self.epoch,
+            epoch=self.epoch,
             rank=self.rank,
             world_size=self.world_size,
             consumed=self.consumed,
@@ -116,11 +116,11 @@ class ActiveSampler(Sampler[int]):
         left = (self.samples - self.consumed) % self.world_size
         if not self.pad or not left:
             return
-        chunks = pass_order(
+        chunks = epoch_order(
             self.selection,
             self.samples,
             seed=self.seed,
-            round=self.epoch,
+            epoch=self.epoch,
             consumed=self.samples - left,
         )
         rest = [position for chunk in chunks for position in chunk.tolist()]

@@ -15,7 +15,7 @@ from scipy import stats
 from activeselect.errors import StrategyError
 from activeselect.selection import order
 from activeselect.selection import order as bijection
-from activeselect.selection.order import draw_samples, pass_order, rank_order
+from activeselect.selection.order import draw_samples, epoch_order, rank_order
 from activeselect.selection.strategy import Selection
 
 #: every example of a property runs the same way, so a fixture for all of them is meant
@@ -45,9 +45,9 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def counts(selection: Selection, total: int, *, seed: int = 0, round: int = 0) -> np.ndarray:
+def counts(selection: Selection, total: int, *, seed: int = 0, epoch: int = 0) -> np.ndarray:
     """How often each selected example is drawn."""
-    drawn = draw_samples(selection, total, seed=seed, round=round)
+    drawn = draw_samples(selection, total, seed=seed, epoch=epoch)
     assert drawn.dtype == np.int64
     assert len(drawn) == total
     position = {int(index): place for place, index in enumerate(selection.index)}
@@ -66,10 +66,10 @@ def positions(size: int) -> np.ndarray:
 @example([1.0, 5e-324, 0.0], 10, 0, 0)
 @example([0.1] * 10 + [0.0], 10, 0, 0)
 def test_multiplicities_are_the_floor_or_ceiling_of_the_share(
-    weights: list[float], total: int, seed: int, round: int
+    weights: list[float], total: int, seed: int, epoch: int
 ) -> None:
     weight = np.array(weights)
-    got = counts(Selection.of(positions(len(weights)), weight), total, seed=seed, round=round)
+    got = counts(Selection.of(positions(len(weights)), weight), total, seed=seed, epoch=epoch)
     share = total * (weight / weight.max()) / (weight / weight.max()).sum()
     assert (got >= np.floor(share - 1e-9)).all()
     assert (got <= np.ceil(share + 1e-9)).all()
@@ -80,18 +80,18 @@ def test_multiplicities_are_the_floor_or_ceiling_of_the_share(
 @pytest.mark.usefixtures("way")
 @given(st.integers(1, 300), st.floats(1e-300, 1e300), st.integers(1, 5), SEEDS, ROUNDS)
 def test_equal_weights_give_every_example_equally_often(
-    size: int, weight: float, times: int, seed: int, round: int
+    size: int, weight: float, times: int, seed: int, epoch: int
 ) -> None:
     selection = Selection.of(positions(size), np.full(size, weight))
-    assert (counts(selection, times * size, seed=seed, round=round) == times).all()
+    assert (counts(selection, times * size, seed=seed, epoch=epoch) == times).all()
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.1, 1 / 3])
 def test_a_million_equal_weights_give_every_example_once(weight: float) -> None:
     size = 1_000_000
     selection = Selection.of(np.arange(size), np.full(size, weight))
-    for round in range(3):
-        drawn = draw_samples(selection, size, seed=0, round=round)
+    for epoch in range(3):
+        drawn = draw_samples(selection, size, seed=0, epoch=epoch)
         np.testing.assert_array_equal(drawn, np.arange(size))
 
 
@@ -115,7 +115,7 @@ def test_a_tick_next_to_an_edge_is_not_moved_by_rounding(monkeypatch: pytest.Mon
 
     for share in (0.0, 1.0):
         monkeypatch.setattr(np.random, "default_rng", lambda seed, s=share: Extreme(s))
-        assert len(np.unique(draw_samples(selection, size, seed=0, round=0))) == size
+        assert len(np.unique(draw_samples(selection, size, seed=0, epoch=0))) == size
 
 
 def test_shares_are_right_on_average() -> None:
@@ -128,18 +128,18 @@ def test_shares_are_right_on_average() -> None:
 @settings(max_examples=50, deadline=None, suppress_health_check=SAME_WAY)
 @pytest.mark.usefixtures("way")
 @given(WEIGHTS, SEEDS, ROUNDS)
-def test_draws_repeat(weights: list[float], seed: int, round: int) -> None:
+def test_draws_repeat(weights: list[float], seed: int, epoch: int) -> None:
     selection = Selection.of(positions(len(weights)), weights)
-    one, two = (draw_samples(selection, 50, seed=seed, round=round) for _ in range(2))
+    one, two = (draw_samples(selection, 50, seed=seed, epoch=epoch) for _ in range(2))
     np.testing.assert_array_equal(one, two)
 
 
 def test_seeds_and_rounds_draw_differently() -> None:
     selection = Selection.of(np.arange(50), np.linspace(0.1, 1, 50))
     drawn = {
-        draw_samples(selection, 25, seed=seed, round=round).tobytes()
+        draw_samples(selection, 25, seed=seed, epoch=epoch).tobytes()
         for seed in range(4)
-        for round in range(4)
+        for epoch in range(4)
     }
     assert len(drawn) == 16
 
@@ -156,23 +156,23 @@ def test_which_examples_are_drawn_together_is_random() -> None:
 
 
 def test_nothing_asked_gives_nothing() -> None:
-    assert draw_samples(Selection.of([1], [0.0]), 0, seed=0, round=0).shape == (0,)
+    assert draw_samples(Selection.of([1], [0.0]), 0, seed=0, epoch=0).shape == (0,)
 
 
 @pytest.mark.parametrize(("index", "weight"), [([], []), ([4, 5], [0.0, 0.0])])
 def test_samples_of_nothing_are_refused(index: list[int], weight: list[float]) -> None:
     with pytest.raises(StrategyError, match="nothing to train on: 5 samples"):
-        draw_samples(Selection.of(index, weight), 5, seed=0, round=0)
+        draw_samples(Selection.of(index, weight), 5, seed=0, epoch=0)
 
 
 # --- ranks -------------------------------------------------------------------------------------
 
 
-def dealt(index: np.ndarray, world_size: int, seed: int, round: int, consumed: int) -> np.ndarray:
+def dealt(index: np.ndarray, world_size: int, seed: int, epoch: int, consumed: int) -> np.ndarray:
     """What all ranks train on, in the order in which they do so."""
     ranks = [
         rank_order(
-            index, seed=seed, round=round, rank=rank, world_size=world_size, consumed=consumed
+            index, seed=seed, epoch=epoch, rank=rank, world_size=world_size, consumed=consumed
         )
         for rank in range(world_size)
     ]
@@ -184,13 +184,13 @@ def dealt(index: np.ndarray, world_size: int, seed: int, round: int, consumed: i
 @pytest.mark.usefixtures("way")
 @given(st.integers(0, 60), st.integers(1, 8), SEEDS, ROUNDS, st.data())
 def test_ranks_are_disjoint_and_exhaustive(
-    size: int, world_size: int, seed: int, round: int, data: st.DataObject
+    size: int, world_size: int, seed: int, epoch: int, data: st.DataObject
 ) -> None:
     consumed = data.draw(st.integers(0, size))
     index = np.arange(size) * 7 + 3
-    whole = rank_order(index, seed=seed, round=round)
+    whole = rank_order(index, seed=seed, epoch=epoch)
     assert sorted(whole) == index.tolist()
-    got = dealt(index, world_size, seed, round, consumed)
+    got = dealt(index, world_size, seed, epoch, consumed)
     left_out = (size - consumed) % world_size
     np.testing.assert_array_equal(got, whole[consumed : size - left_out])
 
@@ -207,26 +207,26 @@ def test_any_chain_of_resumes_with_any_world_sizes_trains_the_same(
 ) -> None:
     """Each link trains some steps on some ranks, stops, and the next goes on from there."""
     index = np.repeat(np.arange(size), 2)
-    whole = rank_order(index, seed=seed, round=1)
+    whole = rank_order(index, seed=seed, epoch=1)
     trained: list[int] = []
     for world_size, steps in chain:
         part = dealt(index, world_size, seed, 1, len(trained))[: steps * world_size]
         trained += part.tolist()
-    trained += rank_order(index, seed=seed, round=1, consumed=len(trained)).tolist()
+    trained += rank_order(index, seed=seed, epoch=1, consumed=len(trained)).tolist()
     assert trained == whole.tolist()
 
 
 def test_orders_differ_between_seeds_and_rounds() -> None:
     orders = {
-        rank_order(np.arange(50), seed=seed, round=round).tobytes()
+        rank_order(np.arange(50), seed=seed, epoch=epoch).tobytes()
         for seed in range(4)
-        for round in range(4)
+        for epoch in range(4)
     }
     assert len(orders) == 16
 
 
 def test_every_place_is_equally_likely() -> None:
-    places = [np.argmin(rank_order(np.arange(10), seed=seed, round=0)) for seed in range(4000)]
+    places = [np.argmin(rank_order(np.arange(10), seed=seed, epoch=0)) for seed in range(4000)]
     assert np.bincount(places, minlength=10).min() > 300
     assert np.bincount(places, minlength=10).max() < 500
 
@@ -234,10 +234,10 @@ def test_every_place_is_equally_likely() -> None:
 def test_inputs_are_not_changed() -> None:
     index = np.arange(10)
     index.flags.writeable = False
-    rank_order(index, seed=0, round=0)
+    rank_order(index, seed=0, epoch=0)
     weight = np.linspace(0, 1, 10)
     weight.flags.writeable = False
-    draw_samples(Selection.of(index, weight), 10, seed=0, round=0)
+    draw_samples(Selection.of(index, weight), 10, seed=0, epoch=0)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_inputs_are_not_changed() -> None:
 )
 def test_bounds_are_not_clipped(changes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        rank_order(np.arange(10), seed=0, round=0, **changes)
+        rank_order(np.arange(10), seed=0, epoch=0, **changes)
 
 
 # --- passes ------------------------------------------------------------------------------------
@@ -266,11 +266,11 @@ def test_a_pass_in_chunks_is_the_samples_shuffled_and_dealt(
 ) -> None:
     selection = Selection.of(positions(len(weights)), weights)
     consumed = data.draw(st.integers(0, total))
-    drawn = draw_samples(selection, total, seed=seed, round=2)
+    drawn = draw_samples(selection, total, seed=seed, epoch=2)
     for rank in range(world_size):
-        share = {"seed": seed, "round": 2, "rank": rank, "world_size": world_size}
+        share = {"seed": seed, "epoch": 2, "rank": rank, "world_size": world_size}
         expected = rank_order(drawn, consumed=consumed, **share)
-        chunks = list(pass_order(selection, total, consumed=consumed, **share))
+        chunks = list(epoch_order(selection, total, consumed=consumed, **share))
         got = np.concatenate([np.empty(0, dtype=np.int64), *chunks])
         np.testing.assert_array_equal(got, expected)
         assert got.dtype == np.int64
@@ -281,23 +281,25 @@ def test_a_large_pass_is_whole_and_starts_with_little_work() -> None:
     size = 2**20 + 2**17
     weight = np.random.default_rng(0).pareto(1.5, size) * (np.arange(size) % 7 > 0)
     selection = Selection.of(np.arange(size) + 5, weight)
-    chunks = pass_order(selection, size, seed=0, round=0)
+    chunks = epoch_order(selection, size, seed=0, epoch=0)
     first = next(chunks)
     whole = np.concatenate([first, *chunks])
     assert len(first) <= 256
-    np.testing.assert_array_equal(np.sort(whole), draw_samples(selection, size, seed=0, round=0))
+    np.testing.assert_array_equal(np.sort(whole), draw_samples(selection, size, seed=0, epoch=0))
     share = size * weight / weight.sum()
     times = np.bincount(whole - 5, minlength=size)
     assert (times >= np.floor(share - 1e-6)).all()
     assert (times <= np.ceil(share + 1e-6)).all()
     for consumed in (4321, size - 3):
-        rest = np.concatenate(list(pass_order(selection, size, seed=0, round=0, consumed=consumed)))
+        rest = np.concatenate(
+            list(epoch_order(selection, size, seed=0, epoch=0, consumed=consumed))
+        )
         np.testing.assert_array_equal(rest, whole[consumed:])
 
 
 def test_positions_beyond_32_bits_are_kept() -> None:
     index = np.array([2**31 - 1, 2**31, 2**40])
-    drawn = draw_samples(Selection.of(index), 3, seed=0, round=0)
+    drawn = draw_samples(Selection.of(index), 3, seed=0, epoch=0)
     np.testing.assert_array_equal(drawn, index)
 
 
@@ -317,7 +319,7 @@ def test_what_comes_at_a_place_is_drawn_by_weight(shape: str) -> None:
     """Over seeds, one place of the pass is an independent draw: exactly multinomial."""
     weight, draws = SHAPES[shape], 1200
     selection = Selection.of(np.arange(12), weight)
-    passes = (pass_order(selection, 5, seed=seed, round=1) for seed in range(draws))
+    passes = (epoch_order(selection, 5, seed=seed, epoch=1) for seed in range(draws))
     first = np.array([next(one) for one in passes])
     expected = draws * weight / weight.sum()
     likely = expected > 0

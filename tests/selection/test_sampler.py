@@ -99,7 +99,7 @@ def test_an_empty_selection_is_refused_whenever_it_comes(selection: Selection) -
 
 @pytest.mark.parametrize("samples", [0, -3])
 def test_a_pass_without_samples_is_refused(samples: int) -> None:
-    with pytest.raises(ConfigError, match=f"at least 1 per pass; received {samples}"):
+    with pytest.raises(ConfigError, match=f"at least 1 per epoch; received {samples}"):
         ActiveSampler(Selection.of([1]), seed=0, samples=samples)
 
 
