@@ -28,7 +28,7 @@ def rows() -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[1:]]
 
 
-def tests_in(file: str) -> set[str]:
+def names_in(file: str) -> set[str]:
     tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
@@ -39,11 +39,11 @@ def test_every_attempt_has_a_test(row: list[str]) -> None:
     named = re.findall(r"`([\w/]+\.py)::(test_\w+)`", row[2])
     assert named, row
     for file, test in named:
-        assert test in tests_in(file), f"{file} has no {test}"
+        assert test in names_in(file), f"{file} has no {test}"
 
 
 @pytest.mark.parametrize("file", WHOLE)
 def test_every_such_test_is_in_the_table(file: str) -> None:
     named = {test for row in rows() for test in re.findall(r"::(test_\w+)", row[2])}
-    tests = {name for name in tests_in(file) if name.startswith("test_")}
+    tests = {name for name in names_in(file) if name.startswith("test_")}
     assert tests - named - HARMLESS == set()

@@ -139,7 +139,8 @@ def predict(
     for run in _runs_to_predict(source, dataset):
         regressor = _regressor(model, run.dataset)
         X = forecast_features(run)
-        interval = regressor.predict_interval(X, LEVEL)
+        examples = np.full(len(X), run.accuracy.shape[1])
+        interval = regressor.predict_interval(X, LEVEL, examples=examples)
         for k, value in enumerate(regressor.predict(X).tolist()):
             actual = float(run.test_accuracy[k])
             rows.append(

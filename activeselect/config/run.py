@@ -36,7 +36,8 @@ class RunConfig:
             ``hidden`` (the data's own labels, hidden until they are bought), ``{command: ...}``, or
             ``{class_path: ..., PARAMETER: ...}`` (:mod:`activeselect.training.labels`).
         measure: signals measured besides those that the strategy requires, for the record.
-        forecast: regressor of the live forecast: ``auto``, ``gsm8k``, ``math``, ``any``
+        forecast: regressor of the live forecast: ``auto`` (``gsm8k`` or ``math`` for these
+            datasets with Llama-3-8B, else ``any``), ``gsm8k``, ``math``, ``any``
             (shipped), a file made by ``activeselect forecast fit``, or ``off`` (or false).
         accelerator, devices, num_nodes: as in Lightning's Trainer; ``devices`` per node.
         parallel: how several devices share the work: ``ddp`` (each holds the whole model), ``fsdp``

@@ -60,8 +60,11 @@ def gain_row(pair: Pair) -> Row:
 
 
 def _spread(draws: FloatArray) -> bool:
-    """Whether resampling changes anything; an interval that is a point would say it is certain."""
-    return bool(np.any(draws != draws[0]))
+    """Whether resampling changes anything; an interval that is a point would say it is certain.
+
+    Where all draws are beyond the range, the interval is open, and no point.
+    """
+    return not np.isfinite(draws[0]) or bool(np.any(draws != draws[0]))
 
 
 def _gain_per_seed(pair: Pair) -> FloatArray:
@@ -188,7 +191,9 @@ def analyse(
         (200, True, 'better')
     """
     names_or_error(curves, [baseline, *controls, *([oracle] if oracle is not None else [])])
-    drawn = draw(curves, resamples, rng) if curves.seeds > 1 and curves.examples > 1 else None
+    # one test problem that all seeds share says nothing about others
+    enough = curves.seeds > 1 and not (curves.shared_test and curves.examples == 1)
+    drawn = draw(curves, resamples, rng) if enough else None
     others = [name for name in curves.strategies if name != baseline]
     pairs = {name: Pair(curves, name, baseline, drawn, level) for name in others}
     family = [name for name in others if name != oracle]

@@ -595,6 +595,7 @@ class ActiveRun:
         state = once(folder.load_state)
         while state.stage < len(self.budgets):
             self._buy_labels(folder, state)
+            once(partial(self._check_weights, folder, state.stage))
             stage = Stage(self, folder, state, store, self.starting_model(folder, state.stage))
             state = stage.run(progress, progress_bar, loggers)
             once(partial(folder.save_state, state))
@@ -720,16 +721,15 @@ class ActiveRun:
         """The base model, or the last stage's where the run continues from it."""
         fresh = self.config.rounds.restart or stage == 0
         source = self.config.model if fresh else str(folder.after_stage(stage - 1))
-        once(lambda: self._check_weights(folder, None if fresh else stage - 1))
         recipe = self.config.recipe
         model, _ = load_model(source, weight_type(recipe))
         return adapt(model, recipe, seed=self.config.seed * 1000 + stage)
 
-    def _check_weights(self, folder: RunFolder, after: int | None) -> None:
+    def _check_weights(self, folder: RunFolder, stage: int) -> None:
         """Refuse weights that are not those that the run began with, or that a stage has left."""
-        if after is not None:
+        if stage and not self.config.rounds.restart:
             remedy = f"restore it, or start again in a new folder than {folder.path}"
-            folder.seals.check_folder(folder.after_stage(after), remedy)
+            folder.seals.check_folder(folder.after_stage(stage - 1), remedy)
             return
         now = snapshot(model_source(self.config.model), self.model_files)
         if files := changed(self.model_files, now):

@@ -90,11 +90,11 @@ def test_a_loss_that_is_no_number_stops_before_a_weight_takes_it_over(
 def test_a_learning_rate_that_diverges_is_named(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = RecipeConfig(learning_rate=1e38, epochs=20, batch_size=8, clip=0.0)
+    recipe = RecipeConfig(learning_rate=1e9, epochs=20, batch_size=8, clip=0.0)
     assert cli.run(command(tiny_model, tmp_path / "run", recipe=recipe)) == 2
     said = capsys.readouterr().err
-    assert "activeselect: The training loss is nan at step 1 of" in said
-    assert "Lower recipe.learning_rate (1e+38)" in said
+    assert "activeselect: The training loss is nan at step " in said
+    assert "Lower recipe.learning_rate (1e+09)" in said
 
 
 def test_a_starting_model_that_is_no_number_is_named(tiny_model: Path, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_run_folder_below_a_file_is_named(tiny_model: Path, tmp_path: Path) ->
         folder = RunFolder(out, config(tiny_model))
         with (
             pytest.raises(StoreError, match="choose a path whose parents are folders"),
-            folder.claimed(),
+            folder.claimed({"train": "", "test": None, "model": {}}),
         ):
             pass
     assert (tmp_path / "file").read_text() == "mine"
