@@ -51,6 +51,8 @@ def dataset_names(data: Sequence[DataConfig]) -> list[str]:
         stem = preset or config.source.rstrip("/").split("/")[-1].split(".")[0] or "data"
         if config.groups == "hidden":
             stem += "-hidden"
+        if config.traces is not None:
+            stem += "-" + config.traces.replace(":", "-")
         name, number = stem, 2
         while name in names:
             name, number = f"{stem}-{number}", number + 1
