@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 import activeselect
 from activeselect import open_run, open_study
@@ -16,6 +17,7 @@ from activeselect.data.load import load_data
 from activeselect.data.pool import Pool
 from activeselect.errors import StoreError
 from activeselect.scoring.store import ScoreStore
+from activeselect.study.card import push_to_hub
 from activeselect.study.opened import OpenedRun, OpenedStudy
 from activeselect.study.theme import spec_of, svg_text
 
@@ -177,3 +179,74 @@ def test_a_study_shows_itself(study: OpenedStudy) -> None:
 
 def test_names_are_public() -> None:
     assert {"open_run", "open_study"} <= set(activeselect.__all__)
+
+
+class Hub:
+    """Stands in for ``huggingface_hub.HfApi``: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.created: dict[str, Any] = {}
+        self.files: dict[str, str] = {}
+
+    def create_repo(self, repo_id: str, **settings: Any) -> None:
+        self.created = {"repo_id": repo_id, **settings}
+
+    def upload_folder(self, *, repo_id: str, folder_path: str, **_: Any) -> str:
+        self.files = {file.name: file.read_text() for file in Path(folder_path).iterdir()}
+        return f"https://hub/{repo_id}"
+
+
+@pytest.fixture
+def kept(run: OpenedRun, tmp_path: Path) -> OpenedRun:
+    """The same run with a model folder, and a model that came from a folder of this machine."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_text("weights")
+    config = dict(run.result["config"]) | {"model": "/home/somebody/secret/base-model"}
+    return OpenedRun(tmp_path, {**run.result, "config": config})
+
+
+def test_a_card_says_data_selection_scores_and_how_to_repeat(run: OpenedRun) -> None:
+    card = run.model_card()
+    head, body = card.removeprefix("---\n").split("---\n", 1)
+    metadata = yaml.safe_load(head)
+    assert metadata["tags"] == ["activeselect", "data-selection", "premem"]
+    assert metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.6
+    for title in ("Data", "Selection", "Scores", "Cost", "How to repeat it"):
+        assert f"\n## {title}\n" in body
+    assert f"`{run.result['pool_fingerprint']}`" in body
+    assert "| 10 | 9 | 0.600 | 5 |" in body
+    last = run.scores[run.scores["round"] == 1]
+    assert f"| accuracy of the samples | {last['accuracy'].mean():.3f} |" in body
+    settings = yaml.safe_load(body.split("```yaml\n")[1].split("```")[0])["config"]
+    assert settings["strategy"] == run.result["config"]["strategy"]
+    assert settings["rounds"]["budgets"] == [6, 10]
+    assert "recipe" not in settings  # as it is by default
+
+
+def test_a_card_holds_no_text_of_the_data_and_no_folder_of_the_machine(kept: OpenedRun) -> None:
+    card = kept.model_card()
+    assert "somebody" not in card
+    assert "`base-model`" in card
+    for problem in kept.pool:
+        assert problem.question not in card
+
+
+def test_the_model_is_uploaded_with_its_card(kept: OpenedRun) -> None:
+    hub = Hub()
+    assert push_to_hub(kept, "me/model", api=hub) == "https://hub/me/model"
+    assert hub.created["repo_id"] == "me/model"
+    assert hub.created["private"] is True
+    assert hub.files == {
+        "config.json": "{}",
+        "model.safetensors": "weights",
+        "README.md": kept.model_card(),
+    }
+
+
+def test_without_a_model_nothing_is_uploaded(run: OpenedRun) -> None:
+    hub = Hub()
+    with pytest.raises(StoreError, match="save_model: true"):
+        push_to_hub(run, "me/model", api=hub)
+    assert hub.created == {}
