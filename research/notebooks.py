@@ -13,18 +13,18 @@ import nbformat
 from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parents[1] / "examples"
-PICTURES = "import altair; altair.renderers.enable('png', scale_factor=1.5)"
+PICTURES = "import altair; altair.renderers.enable('png', scale_factor=1)"
 
 
 def execute(path: Path) -> None:
     """Run every cell in order, and write the notebook with what the cells showed."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(HERE)}})
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(PICTURES))
     with client.setup_kernel():
-        hidden = nbformat.v4.new_code_cell(PICTURES)
-        client.execute_cell(hidden, -1, store_history=False)
         for position, cell in enumerate(notebook.cells):
-            client.execute_cell(cell, position)
+            client.execute_cell(cell, position, store_history=position > 0)
+    notebook.cells.pop(0)
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # the times of this run
         for output in cell.get("outputs", []):

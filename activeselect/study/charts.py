@@ -245,9 +245,7 @@ def efficiency_forest(rows: Rows, *, title: str = "", baseline: str = "random") 
         x2="high:Q",
         y=y,
         color=color,
-        strokeWidth=alt.StrokeWidth("whole:N")
-        .scale(domain=[True, False], range=[4, 2])
-        .legend(None),
+        strokeWidth=alt.StrokeWidth("thickness:Q", scale=None),
         tooltip=hover,
     )
     marks = base.transform_filter("datum.shape != null").encode(
@@ -316,6 +314,7 @@ def _forest_line(row: Mapping[str, Any], y: float, left: float, right: float) ->
         "shape": None if bound_of_1 else shape,
         "filled": not (evidence_of(row) == "none" or censored),
         "whole": whole,
+        "thickness": 4 if whole else 2,
         "value": ratio_with_interval(row),
         "verdict": row.get("verdict") or ratio_with_interval(row),
     }
