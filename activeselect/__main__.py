@@ -1,4 +1,4 @@
-"""``python -m activeselect`` is the same as the command ``activeselect``."""
+"""Module entry: ``python -m activeselect`` is the command ``activeselect``."""
 
 from activeselect.cli import main
 

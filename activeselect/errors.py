@@ -69,7 +69,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{hint}Known: {', '.join(names)}."
 
 
-# --- One sentence for every setting that is out of its range
+# --- Checks of settings
 
 
 #: Beyond it a number is a slip of the pen: seconds, tokens and examples are all far below.

@@ -1,4 +1,4 @@
-"""What each command does; the signatures are the command line (see :mod:`activeselect.cli`).
+"""Commands: their signatures are the command line (see :mod:`activeselect.cli`).
 
 The fields of a ``config`` parameter are settings of the command themselves.
 

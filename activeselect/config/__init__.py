@@ -1,4 +1,4 @@
-"""Every setting of a run and of a study, validated when it is built.
+"""Settings of a run and of a study, validated when they are built.
 
 The command line, the YAML files in ``configs/`` and the Python API fill the same dataclasses; an
 error says what was expected, what came, and what to do.

@@ -83,7 +83,7 @@ class DataConfig:
         return None
 
 
-# --- Settings of the text that a problem becomes
+# --- Prompt settings
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class RoundsConfig:
         return min(self.score_until or epochs, epochs)
 
 
-# --- Settings of the measurements
+# --- Scoring settings
 
 
 POLICIES = ("exact", "skip-memorized")

@@ -109,7 +109,7 @@ class RunConfig:
         )
 
 
-# --- Settings of scoring without training
+# --- Settings of offline scoring
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What is learned from: problems, prompts, answers, and the built-in benchmark."""
+"""Data: problems, prompts, answers, and the built-in benchmark."""

@@ -1,4 +1,4 @@
-"""Final answers: find them in a text, and say whether two of them are the same.
+"""Final answers: how they are found in a text, and when two of them are the same.
 
 A GSM8K trace ends in the answer, and so must a completion that is to count as right::
 
@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from activeselect.errors import ActiveSelectError, ConfigError, did_you_mean
 
-# --- Numbers as people write them in answers, read exactly or not at all
+# --- Numbers
 #
 # A stretch of digits and of the signs between them is one number or none: where its form is not
 # one that is read, it is refused, and never replaced by a part of it (`1.200,50` is not `50`).

@@ -1,4 +1,4 @@
-"""Which column of someone's data is the question, the trace, the answer, the group, the id."""
+"""Column names: which column holds the question, the trace, the answer, the group, the id."""
 
 from __future__ import annotations
 

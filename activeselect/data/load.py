@@ -1,4 +1,4 @@
-"""From a data config to a pool and a test set, whatever the source."""
+"""Loading: a pool and a test set from a data config, whatever the source."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from activeselect.data.validate import (
 )
 from activeselect.errors import ConfigError, DataError
 
-# --- ``load_pool``: from a path or hub id to a checked pool and a report of what was left out
+# --- load_pool
 
 
 __all__ = ["ColumnNames", "DataReport", "OnBadRow", "load_pool"]

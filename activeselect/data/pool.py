@@ -1,4 +1,4 @@
-"""What is learned from: problems with a reference trace and a final answer, in one pool."""
+"""Pool: problems with a question, a reference trace and a final answer, in one Arrow table."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def _stated(dataset: datasets.Dataset) -> bool:
     return bool(column.null_count < len(column))
 
 
-# --- Collects problems into an Arrow table: in memory while small, in a mapped file when large
+# --- Pool writer
 
 
 SPILL_BYTES = 256 * 2**20

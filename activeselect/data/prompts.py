@@ -1,4 +1,4 @@
-"""From problems to tokens: prompt and target in one text, the target marked by offsets.
+"""Encoded problems: prompt and target in one text, the target marked by offsets.
 
 A GSM8K problem under the default template, the target in brackets::
 
@@ -25,7 +25,7 @@ from activeselect.data.pool import Pool, Problem
 from activeselect.errors import ConfigError, ModelError
 from activeselect.streams import Stream
 
-# --- From a problem to text: templates, worked examples, and the chat template of a tokenizer
+# --- Templates
 
 
 @dataclass(frozen=True)
@@ -360,7 +360,7 @@ def parts_by_length(
     return [np.array(part) for part in parts]
 
 
-# --- What a model is given, to be looked at: the tokens of one problem and which are learned
+# --- Preview
 
 
 def preview(config: RunConfig, tokenizer: Any, *, index: int, split: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from activeselect.errors import DataError
 
-# --- Rows as a file gives them, before anyone knows whether they are problems
+# --- Rows
 
 
 SAMPLE_ROWS = 100

@@ -1,4 +1,4 @@
-"""From a row to a problem: everything that a row needs before it may enter a pool."""
+"""Validation of rows: everything that a row needs before it may enter a pool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from activeselect.data.pool import Pool, Problem
 from activeselect.data.tabular import BadRow, Row
 from activeselect.errors import ConfigError, DataError
 
-# --- An account of what was read, and of every row that could not become a problem
+# --- Data report
 #
 # What a user reads when two rows of a file are broken and none may be::
 #

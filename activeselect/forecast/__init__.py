@@ -1,1 +1,1 @@
-"""What test accuracy to expect, without test labels."""
+"""Forecast of test accuracy, without test labels."""

@@ -1,4 +1,4 @@
-"""What the forecast has to beat: simpler quantities, judged by the same protocol.
+"""Baselines of the forecast: simpler quantities, judged by the same protocol.
 
 Each baseline is a feature matrix (one column per candidate threshold, where it has one) and a
 calibration; `TestAccuracyRegressor` chooses the threshold and fits the calibration on the other

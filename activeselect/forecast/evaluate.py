@@ -1,4 +1,4 @@
-"""How good is a forecast on runs it has not seen? Leave-one-run-out, or another folder of runs.
+"""Evaluation of the forecast on unseen runs: leave-one-run-out, or another folder of runs.
 
 The features of a run are functions of its train-side records alone, and a run's forecast comes from
 a regressor fitted on other runs: nothing about its test accuracy can reach its forecast.
@@ -171,7 +171,7 @@ def figures(judged: Judged) -> dict[str, float | None]:
     }
 
 
-# --- The report that ``forecast evaluate`` prints: the forecast, and what it has to beat
+# --- Report of the evaluation
 
 
 MIN_RUNS = 3
@@ -259,7 +259,7 @@ def bootstrap(judged: Judged, seed: int = 0) -> dict[str, list[float]]:
     }
 
 
-# --- How much the forecast depends on the threshold: held-out R2 as a function of tau
+# --- Dependence on tau
 
 
 # Beyond, everything counts as memorized.

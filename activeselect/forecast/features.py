@@ -1,4 +1,4 @@
-"""From what a run recorded about its train examples to the numbers a forecast is made of.
+"""Features of the forecast, computed from what a run recorded about its train examples.
 
 Two changes to the paper's metric, both measured in docs/research/forecast.md:
 

@@ -23,7 +23,7 @@ from activeselect.errors import DataError
 from activeselect.forecast.traces import ESTIMATE, STAGE_MARK
 from activeselect.scoring.store import count_right
 
-# --- Import of the layout in which the paper's authors published their runs
+# --- Layout of the paper's released runs
 #
 # `katiekang1998/reasoning_generalization` stores one folder per run and checkpoint::
 #

@@ -1,4 +1,4 @@
-"""The forecast while a run is under way, from the arrays it has in memory."""
+"""Live forecast of a run that is under way, from the arrays it has in memory."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from activeselect.arrays import FloatArray
 from activeselect.errors import DataError
 
-# --- How wide a prediction interval has to be, when whole runs are the independent units
+# --- Prediction intervals
 #
 # Every run is left out once; its errors, over the scale ``sqrt(p(1-p))`` of a share p, are the
 # scores (one per checkpoint). An error is an effect of its run plus what is the checkpoint's own:
@@ -151,7 +151,7 @@ def half_width(scores: Sequence[Sequence[float]], level: float) -> float:
     return Errors.of(scores).half_width(level)
 
 
-# --- Choosing a column and a calibration by the squared error on groups that were left out
+# --- Choice of feature and calibration
 #
 # Everything follows from five sums per group and column, so a choice among hundreds of columns,
 # repeated without each group, is a few small array operations.

@@ -16,7 +16,7 @@ from activeselect.arrays import FloatArray, IntArray
 from activeselect.errors import DataError, did_you_mean
 from activeselect.scoring.store import count_right
 
-# --- The trace format: recorded runs as two versioned Parquet tables per dataset
+# --- Trace format
 #
 # A trace folder holds two tables per dataset, ``<dataset>_examples.parquet`` (one row per run x
 # checkpoint x train example) and ``<dataset>_checkpoints.parquet`` (one row per run x checkpoint)::

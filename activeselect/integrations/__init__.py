@@ -1,1 +1,1 @@
-"""The same selection inside training loops of other libraries."""
+"""Integrations: selection inside training loops of other libraries."""

@@ -1,1 +1,1 @@
-"""What state each example is in: the metric, the live scorer, the score store."""
+"""Scoring: the metric, the signals, the live scorer, the score store."""

@@ -1,4 +1,4 @@
-"""Which completions run now, which wait: rows leave and join, and the memory is never exceeded."""
+"""Batches of completions: rows leave and join, and the memory limit is never exceeded."""
 
 from __future__ import annotations
 

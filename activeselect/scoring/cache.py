@@ -1,4 +1,4 @@
-"""Texts in rows that a model goes on with, a token at a time.
+"""Row cache: texts that a model continues, one token at a time.
 
 Where the model's layers allow it, keys and values lie in blocks with room for more tokens and more
 rows: a token is written into its column, a new text into free rows, and the last rows move up where

@@ -1,4 +1,4 @@
-"""A scoring pass in chunks: dealt to ranks, kept one by one, the same however it was interrupted.
+"""Distributed scoring: chunks, dealt to ranks and kept one by one; a stop changes nothing.
 
 The chunks follow from the examples' lengths alone. So an example is measured in the same batch, to
 the same bits, whichever rank does it, whatever the number of ranks, and whether or not the pass
@@ -28,7 +28,7 @@ from activeselect.errors import ActiveSelectError
 from activeselect.files import explained
 from activeselect.scoring.scorer import Scores, joined
 
-# --- The processes of a run: one, or several that Lightning started and connected
+# --- Processes
 #
 # Every process ("rank") runs the same program. What all have to know is gathered; what must happen
 # once happens on rank 0, and the others are told its result, or its error.

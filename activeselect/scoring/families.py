@@ -1,4 +1,4 @@
-"""What differs between model families when rows share a batch and a cache.
+"""Model families: what differs between them when rows share a batch and a cache.
 
 Most families read a padded batch and keep keys and values per position; then rows of any length
 go together, and may join a batch that is under way. The exceptions are found here, from the model
@@ -101,7 +101,7 @@ def _filled(layer: Any) -> bool:
     return bool(getattr(layer, "is_initialized", False)) or any(by_state) or True in kept
 
 
-# --- Logits where they are wanted alone: with many words, making them is most of a forward pass
+# --- Output layer
 
 
 @contextmanager

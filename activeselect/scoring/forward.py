@@ -200,7 +200,7 @@ def embed_questions(
     return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
 
-# --- Per-example gradients of the trace's loss, projected to a few hundred numbers
+# --- Per-example gradients
 
 
 #: Parameters beyond which a gradient per example is not a sensible thing to hold in memory.

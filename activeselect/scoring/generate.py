@@ -33,7 +33,7 @@ from activeselect.scoring.families import (
 )
 from activeselect.streams import Stream
 
-# --- Where texts begin and end, by what a model and its tokenizer say
+# --- Special tokens
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:
@@ -66,7 +66,7 @@ def end_tokens_of(model: Any, tokenizer: Any, items: Sequence[Encoded]) -> set[i
     return {int(end) for end in ends if end is not None}
 
 
-# --- Random numbers of completions: one stream each, a pure function of where it stands in a run
+# --- Random streams
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -107,7 +107,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-# --- Drawing the next token from the nucleus of a softmax (Holtzman et al. 2020)
+# --- Nucleus sampling (Holtzman et al. 2020)
 #
 # Sorting the vocabulary costs more than a small model's forward pass. The nucleus is mostly a few
 # tokens, so the likeliest are looked at first, and a row is sorted only where they do not settle

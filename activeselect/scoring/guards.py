@@ -1,4 +1,4 @@
-"""Whether sampled answers can be trusted: pure functions of what a scoring pass has seen."""
+"""Guards: numbers that say whether sampled answers can be trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Going on with smaller batches where memory runs out."""
+"""Memory limits: scoring continues with smaller batches where memory runs out."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from activeselect.scoring.generate import (
 from activeselect.scoring.guards import count_answers
 from activeselect.scoring.signals import ONE_PASS
 
-# --- What scoring passes measured, one after the other or joined
+# --- Scores
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The signals: what can be known about an example, what has to be measured for it, what it costs.
+"""Signals: what can be known about an example, what is measured for it, what it costs.
 
 A strategy names signals; a run measures what they are made of and nothing else. Signals made of
 the same measurement share it: one forward pass gives likelihoods, error norms and entropies.

@@ -35,7 +35,7 @@ from activeselect.errors import StoreError, did_you_mean
 from activeselect.files import explained, make_folder, read_json, write_bytes, write_json
 from activeselect.scoring.signals import STORED
 
-# --- What a score store holds and whose it is: ``scores/manifest.json``
+# --- Manifest
 #
 # ::
 #

@@ -1,1 +1,1 @@
-"""Which examples come next: the strategy interface, the order, the sampler."""
+"""Selection: the strategy interface, the training order, the sampler."""

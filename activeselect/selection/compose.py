@@ -23,7 +23,7 @@ from activeselect.selection.strategy import (
     expect_share,
 )
 
-# --- Asking one part of a composition: on fewer candidates, with a part of the budget
+# --- Parts of a composition
 
 
 class _Part:

@@ -1,4 +1,4 @@
-"""What a strategy is shown, and what it returns: arrays in, arrays out."""
+"""Selection context: the arrays that a strategy reads, and the selection that it returns."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 from activeselect.arrays import FloatArray, IntArray
 from activeselect.selection.context import Selection, SelectionContext
 
-# --- Ranks of scores that have ties and gaps
+# --- Percentiles of scores
 
 
 def ranks(values: FloatArray) -> FloatArray:
@@ -124,7 +124,7 @@ class _Smallest:
         return keys, positions
 
 
-# --- How a strategy ends: weights or scores of examples become a selection
+# --- Selections from weights and scores
 
 
 def choose(

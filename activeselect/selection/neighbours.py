@@ -1,4 +1,4 @@
-"""Growing the train set: how knowledge about scored examples reaches the candidates near them."""
+"""Neighbours: how scores of examples reach the candidates that are most like them."""
 
 from __future__ import annotations
 

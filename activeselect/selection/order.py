@@ -1,4 +1,4 @@
-"""Training order as pure functions: what makes a resumed run see exactly the same examples.
+"""Training order as pure functions, so that a resumed run sees exactly the same examples.
 
 An epoch is drawn in blocks and on demand, so that its first batch comes at once and its memory is
 one number per sample, however large the pool.
@@ -17,7 +17,7 @@ from activeselect.errors import StrategyError
 from activeselect.selection.strategy import Selection
 from activeselect.streams import Stream
 
-# --- Random permutations that cost no memory: any place can be asked for at once
+# --- Random permutations without memory
 
 
 Words = NDArray[Any]  # of one unsigned type

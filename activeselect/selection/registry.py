@@ -1,4 +1,4 @@
-"""Finds strategies: built-in files, installed entry points, or a class in the user's own file."""
+"""Registry of strategies: built-in files, installed entry points, classes in a user's file."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _add(found: dict[str, type[Strategy]], cls: type[Strategy]) -> None:
     found[cls.name] = cls
 
 
-# --- What there is to say about a strategy without running it
+# --- Descriptions of strategies
 
 
 @dataclass(frozen=True)

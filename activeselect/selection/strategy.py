@@ -33,7 +33,7 @@ from activeselect.selection.draw import weighted_choice as weighted_choice
 from activeselect.selection.vectors import leaves as leaves
 from activeselect.selection.vectors import unit as unit
 
-# --- Checks of a strategy's parameters that say what was expected and what came
+# --- Checks of parameters
 
 
 def expect_share(*, zero: bool = False, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""What strategies over vectors share: unit length, and leaves of a tree that keep work linear."""
+"""Vector tools that strategies share: unit length, and leaves of a tree that keep work linear."""
 
 from __future__ import annotations
 

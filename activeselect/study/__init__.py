@@ -1,1 +1,1 @@
-"""Many runs compared and reported."""
+"""Studies: many runs, compared and reported."""

@@ -1,4 +1,4 @@
-"""One cell in a worker process: run it, tell how far it is, never take the study down."""
+"""Cell of a study in a worker process; its failure never stops the study."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from activeselect.training.run import ActiveRun
 
 
-# --- What a person sees while a study runs: what is under way, and how long is left
+# --- Display of a running study
 
 
 class StudyDisplay:

@@ -1,4 +1,4 @@
-"""From the folders of finished cells to what a study measured, before anything is compared."""
+"""Measured results of a study, read from the folders of its finished cells."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from activeselect.study.results import SCHEMA_VERSION
 from activeselect.study.scored import MEASURES, scored_of
 from activeselect.study.verdicts import AXES
 
-# --- Right or wrong for every test problem of a study, in one small file
+# --- Answers
 #
 # With it a study can be judged again, on another axis or beside another study, without its run
 # folders.
@@ -82,7 +82,7 @@ def read_answers(path: Path) -> Answers:
     return {key: np.stack(arrays) for key, arrays in found.items()}
 
 
-# --- What a model has cost by the time it can be tested, on every axis a study can be judged on
+# --- Cost of a model on every axis
 
 
 _SECONDS = ("train_s", "score_s", "select_s")

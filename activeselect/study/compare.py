@@ -1,4 +1,4 @@
-"""From what was measured to what it says: ratios, shares, verdicts and the forecast."""
+"""Comparison of measured results: ratios, shares, verdicts and the forecast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much data a strategy saves: ratios, areas and shares of the oracle's gain, with intervals.
+"""Data efficiency: ratios, areas and shares of the oracle's gain, with intervals.
 
 The one entry point of a study is :func:`analyse`; the rows it returns go into ``results.json``.
 Reasons and the measured coverage of the intervals: ``docs/guide/statistics.md``.
@@ -36,7 +36,7 @@ from activeselect.study.verdicts import (
     whole_curve_verdict,
 )
 
-# --- How much more accurate a strategy is over the measured range, and what share of the possible
+# --- Mean gain over the baseline, and as a fraction of the oracle's
 
 
 def gain_row(pair: Pair) -> Row:

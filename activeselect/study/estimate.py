@@ -1,4 +1,4 @@
-"""What runs will take, before they do: examples, tokens, time and memory on this machine.
+"""Estimates before a run: examples, tokens, time and memory on this machine.
 
 Tokens are counted from the data and the settings. Time is measured by a few real steps where the
 model is small enough for that, and otherwise follows from its operations and a measured rate of
@@ -20,7 +20,7 @@ from rich.table import Table
 from activeselect.config import RunConfig, config_hash, prompt_of, to_plain
 from activeselect.errors import ModelError
 
-# --- Sizes of a run's data and model, and how fast this machine is with them
+# --- Sizes and speed
 
 
 #: Models up to this size are timed with real steps; larger ones from the machine's rate.

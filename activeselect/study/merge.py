@@ -1,4 +1,4 @@
-"""Several studies as one, where that is a comparison; refused, with the reason, where it is not."""
+"""Merging of studies that are comparable; refused, with the reason, where they are not."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _notes(path: Path, first: Row, config: Row) -> list[str]:
     return [f"{path} was run with {'; '.join(changed)}."] if changed else []
 
 
-# --- A report again, from what one study or several have left
+# --- Rebuilt reports
 
 
 def rebuild(studies: Sequence[Path], out: Path | None = None, axis: str | None = None) -> Path:

@@ -1,4 +1,4 @@
-"""From a study's config to its cells: one run per dataset, seed and strategy, paired by seed."""
+"""Plan of a study: its cells, one run per dataset, seed and strategy, paired by seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How sure: curves resampled over seeds and test examples, and intervals read off them."""
+"""Resampling: curves resampled over seeds and test examples, and their intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from activeselect.arrays import FloatArray
 from activeselect.study.curves import checked_budgets, monotone
 
-# --- What a study measured on one dataset: every strategy's answers, paired by seed and example
+# --- Curve set
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ def means(curves: CurveSet) -> Mapping[str, FloatArray]:
     return {name: accuracy.mean(axis=0) for name, accuracy in curves.accuracy.items()}
 
 
-# --- A strategy beside the baseline, measured and resampled, on one axis of cost
+# --- Pair of strategy and baseline
 
 
 Row = dict[str, Any]

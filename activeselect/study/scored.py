@@ -1,4 +1,4 @@
-"""What a finished run measured of its train set: accuracy per group and round, and some examples.
+"""Scored examples of a finished run: accuracy per group and round, and some examples.
 
 Written into the run's folder where it ran, because there the pool is at hand; a report needs no
 data and no model.

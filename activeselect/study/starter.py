@@ -1,4 +1,4 @@
-"""A first config for someone's data and model, commented, with what was guessed and why."""
+"""Starter config for a user's data and model, commented, with what was guessed and why."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from activeselect.errors import ActiveSelectError, ConfigError
 from activeselect.files import write_text
 from activeselect.study.estimate import quantity
 
-# --- Which columns and which checker someone's data probably needs: a start, to be looked at
+# --- Guess of columns and checker
 
 
 #: Usual names of each role, the likeliest first; a column is used for one role only.

@@ -1,4 +1,4 @@
-"""What a row of the results says, as one sentence a reader can quote."""
+"""Verdicts: a row of the results as one sentence that a reader can quote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For the tests of a strategy of your own: what a run expects of it, checked in a second.
+"""Conformance checks for a strategy of your own: what a run expects, checked in a second.
 
 Needs no pytest::
 

@@ -1,4 +1,4 @@
-"""What every selection strategy promises, one check per promise.
+"""Checks of a strategy, one for each promise.
 
 Each check takes a function that builds the strategy afresh, and raises an AssertionError that
 says which promise was broken, and where.
@@ -94,7 +94,7 @@ def _same(one: Selection, other: Selection) -> bool:
     return np.array_equal(one.index, other.index) and np.array_equal(one.weight, other.weight)
 
 
-# --- the checks --------------------------------------------------------------------------------
+# --- Checks
 
 
 def check_is_described(build: Build) -> None:

@@ -1,4 +1,4 @@
-"""Situations that a strategy may meet: made-up pools with made-up measurements."""
+"""Worlds: situations that a strategy may meet, with made-up pools with made-up measurements."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One run: rounds of training, scoring and selection under Lightning."""
+"""Training: one run, in rounds of training, scoring and selection under Lightning."""

@@ -1,4 +1,4 @@
-"""What of a model is trained, and in which numbers: freezing, adapters, weights' type."""
+"""Adaptation of a model before training: frozen weights, adapters, and the weights' type."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def _targets(model: Any, lora: LoraConfig) -> str | list[str]:
     return targets
 
 
-# --- Models whose weights are spread over the ranks (FSDP2, ``torch.distributed.fsdp``)
+# --- Sharded models (FSDP2)
 
 
 def shard(model: Any, mesh: Any) -> None:

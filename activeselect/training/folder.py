@@ -44,7 +44,7 @@ from activeselect.files import explained, make_folder, read_object, sync, write_
 from activeselect.scoring.distributed import once
 from activeselect.seals import RESTORE, Seals, check_results
 
-# --- Content hashes of models and of code: the same wherever they lie, another for any other bit
+# --- Content hashes
 
 
 #: The rooms whose code decides what a run's result is.

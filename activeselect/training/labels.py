@@ -66,9 +66,11 @@ class Labels:
         self.folder, self.pool, self.labeler = folder, pool, labeler
 
     def wanted(self, round: int) -> Path:
+        """File with the questions that round ``round`` asks for."""
         return self.folder / "to_label" / f"round-{round}.jsonl"
 
     def given(self, round: int) -> Path:
+        """File where the labels of round ``round`` are expected."""
         return self.folder / "labeled" / f"round-{round}.jsonl"
 
     def buy(self, round: int, index: IntArray, why: str) -> dict[int, tuple[str, str]]:
@@ -289,6 +291,7 @@ class HiddenLabels:
         self._place = dict(zip(ids.tolist(), range(len(ids)), strict=True))
 
     def label(self, questions: Sequence[Label]) -> list[Label]:
+        """The trace and answer that the data holds for each question."""
         problems = self._pool.problems([self._place[row["id"]] for row in questions])
         return [{"id": p.id, "trace": p.trace, "answer": p.answer} for p in problems]
 
@@ -306,6 +309,11 @@ class CommandLabeler:
             raise ConfigError("labeler.command: expected a program; received an empty text.")
 
     def label(self, questions: Sequence[Label]) -> list[Label]:
+        """The labels that the command prints for the questions.
+
+        Raises:
+            DataError: if the command cannot be run, fails, or prints what is no label.
+        """
         try:
             ended = subprocess.run(
                 self.command, input=_lines(questions), capture_output=True, text=True, check=False
@@ -355,6 +363,7 @@ class ModelLabeler:
         self.max_new_tokens, self.batch_size = max_new_tokens, batch_size
 
     def label(self, questions: Sequence[Label]) -> list[Label]:
+        """The model's greedy completion of each question as its trace."""
         import torch
 
         from activeselect.training.module import load_model

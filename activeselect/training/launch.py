@@ -1,4 +1,4 @@
-"""Several processes for one run, started and connected by Lightning.
+"""Launch of several processes for one run, started and connected by Lightning.
 
 Lightning starts the processes of one machine itself (each repeats the command), or finds those that
 torchrun or SLURM have started. They are connected before the run writes anything; every trainer of

@@ -1,4 +1,4 @@
-"""Where a run's metrics go: the same names to every logger, through Lightning's own classes."""
+"""Loggers of a run's metrics: the same names to every logger, through Lightning's own classes."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ from activeselect.training.shared import (
     training_rows,
 )
 
-# --- One stage of a run: fit on one train-set size, test, and choose what joins the train set
+# --- Stage
 
 
 class Stage:

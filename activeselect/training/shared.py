@@ -1,4 +1,4 @@
-"""A stage that several runs of a study have in common: one trains it, the others follow.
+"""Common stages of several runs of a study: one run trains the stage, the others follow.
 
 Runs that differ in their strategy alone begin with the same train set, and so with the same stage
 of training; and where the last budget is the whole pool, they end with the same one. What a

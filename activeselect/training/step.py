@@ -1,4 +1,4 @@
-"""How the examples of a step go through the model: no padding where it can be, few logits.
+"""Training step: examples go through the model with no padding where it can be, few logits.
 
 What a step learns is a sum over target tokens, so its examples may be laid out in any way:
 
@@ -32,7 +32,7 @@ from activeselect.scoring.families import (
     rereads_after,
 )
 
-# --- The training loss: next-token likelihood of the target, of all its tokens or of some
+# --- Training loss
 
 
 #: Logits that exist at a time, and the least rows of them: few enough for a processor's cache,
@@ -183,7 +183,7 @@ def _add_product(total: Tensor, error: Tensor, inputs: Tensor) -> None:
         total += error.T @ inputs
 
 
-# --- Examples read one after the other in a single row, without padding and without a leak
+# --- Packing
 #
 # Layers that work token by token do not notice; attention is computed example by example. Which
 # tokens belong together travels in the place of the attention mask, as the lengths of the examples,

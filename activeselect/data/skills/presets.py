@@ -1,4 +1,4 @@
-"""Mixtures of skills: the pool that is learned from and the test that is reported on.
+"""Presets: mixtures of skills, each with a pool to train on and a test set.
 
 One real record of ``mixed``'s pool: see ``skill.py``. A preset states each group's share of pool
 and test; the data has these shares up to rounding, so that they add no variance between seeds.
@@ -420,7 +420,7 @@ def _counts(mass: Mapping[str, float], size: int) -> dict[str, int]:
     return counts
 
 
-# --- What was measured beforehand for a preset: the baseline's best recipe, and learning curves
+# --- Tuned recipes and learning curves
 #
 # ``tuned/mixed.json`` holds ``recipe`` (``chosen`` and the whole grid) and ``oracle`` (accuracy per
 # skill and number of examples), each with the seeds and the command that measured it.

@@ -93,6 +93,7 @@ class Chain(Skill):
     tree: bool = False
 
     def draw(self, rng: np.random.Generator) -> Problem:
+        """One problem of the chain, drawn from ``rng``."""
         dice = Dice(rng, block=64)
         while True:
             first = _step(1 + dice.below(LARGEST), dice)
@@ -131,6 +132,7 @@ class Tale(Skill):
     length: int = 1
 
     def draw(self, rng: np.random.Generator) -> Problem:
+        """One problem of the tale, drawn from ``rng``."""
         if self.length == 1:
             short = SHORT[int(rng.integers(len(SHORT)))]
             return draw_story(short, self.name, rng)

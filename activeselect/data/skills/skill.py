@@ -25,7 +25,7 @@ import numpy as np
 
 from activeselect.data.pool import Problem
 
-# --- Which questions may be learned from, and which are for tests: decided by the question alone
+# --- Train and test split
 #
 # The rule is a checksum of the text, so no list has to be kept and it holds across pools, test
 # sets,

@@ -1,4 +1,4 @@
-"""Every word that a problem or a pretraining text can hold, in a fixed order.
+"""Stories: the texts of the built-in problems, and every word they can hold, in a fixed order.
 
 First entries: ``<pad> <eos> <unk> 0 1 2 ... 60 + - . / : ...``
 """
@@ -15,7 +15,7 @@ from activeselect.data.skills.skill import (
     Story,
 )
 
-# --- Skills that the base model is trained on: two steps, and it answers nearly all of them
+# --- Mastered skills
 #
 # One real record (story and program are the sources of a question and its trace)::
 #
@@ -96,7 +96,7 @@ MASTERED = (
 )
 
 
-# --- Skills that the base model has not seen: three steps, told in two ways each
+# --- Unseen skills
 #
 # Of them the base model knows the words (it reads their questions without a trace) and ``simple``
 # stories of one or two steps, never the whole. Two stories to learn apart make a skill's accuracy
@@ -325,7 +325,7 @@ UNSEEN = (
 )
 
 
-# --- All skills of the built-in benchmark: what the base model knows, what it does not, and noise
+# --- Catalogue of skills
 #
 # One real record of noise, whose steps nobody can predict::
 #
