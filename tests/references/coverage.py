@@ -237,7 +237,7 @@ def print_axes(repeats: int, resamples: int) -> None:
 
 
 def main() -> None:
-    """Print the table of docs/guide/statistics.md."""
+    """Print the table of docs/research/coverage.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--resamples", type=int, default=1000)
