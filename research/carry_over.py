@@ -28,6 +28,7 @@ from sklearn.linear_model import RidgeCV
 
 from activeselect.arrays import FloatArray, IntArray
 from activeselect.data.pool import Pool, Problem
+from activeselect.data.tabular import BadRow, open_file
 from activeselect.data.text_features import QUESTION_COUNTS, TRACE_COUNTS, text_counts
 from activeselect.errors import DataError
 from activeselect.forecast.traces import EXAMPLES_SCHEMA, datasets_in, read_table, read_traces
@@ -78,9 +79,7 @@ def carry_over(
         ridge: also judge the control, a ridge on 14 numbers read off the texts.
         json: print JSON instead of a table.
     """
-    from research.questions import read_texts
-
-    texts = read_texts(questions)
+    texts = _read_texts(questions)
     pool = Pool.from_problems(
         (Problem(i, question, trace, "") for i, (question, trace) in enumerate(texts)),
         checker="number",
@@ -111,6 +110,28 @@ def carry_over(
         )
     if json:
         print(jsonlib.dumps({"runs": found}, indent=1))
+
+
+def _read_texts(path: Path) -> list[tuple[str, str]]:
+    """Question and reference trace of every row: columns ``question`` and ``trace``, or ``answer``.
+
+    Raises:
+        DataError: if the file cannot be read, or a row lacks one of them.
+    """
+    source = open_file(path)
+    texts = []
+    for row in source.read(None):
+        if isinstance(row, BadRow):
+            raise DataError(f"{path}, {source.unit} {row.line}: {row.reason}; repair it")
+        question, trace = row.values.get("question"), row.values.get("trace")
+        trace = row.values.get("answer") if trace is None else trace
+        if not isinstance(question, str) or not isinstance(trace, str):
+            raise DataError(
+                f"{path}, {source.unit} {row.line}: expected texts in the columns question and "
+                f"trace (or answer), found {', '.join(map(str, row.values)) or 'nothing'}"
+            )
+        texts.append((question, trace))
+    return texts
 
 
 def _fits(texts: list[tuple[str, str]], recorded: Path) -> bool:

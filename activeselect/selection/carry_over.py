@@ -292,7 +292,8 @@ def _shrunken(groups: NDArray[np.int32], y: FloatArray) -> FloatArray:
     per_group = max(float(size.mean()), 1.0)
     variance = float(((own[groups] - mean) ** 2).mean())
     between = max(variance - within / per_group, 1e-12)
-    weight = size / (size + within / between)
+    # a group without examples has the weight 0, also where values do not vary within groups
+    weight = size / np.maximum(size + within / between, 1e-300)
     return np.append(mean + weight * (own - mean), mean)
 
 
