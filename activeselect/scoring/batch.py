@@ -57,6 +57,8 @@ class Batch:
         self._new_reader, self._prompts, self._limits = reader, prompts, limits
         self._memory, self._joins, self._padded = memory, joins, padded
         self._watched = watched
+        self._is_watched = np.zeros(len(limits), dtype=bool)
+        self._is_watched[list(watched)] = True
         self._samples = max(1, len(limits) // max(1, len(prompts)))
         self._reader = reader()
         self._logits: Tensor | None = None
@@ -249,12 +251,16 @@ class Batch:
     def _watch(self, token: IntArray) -> None:
         """Append the log-probability of the newest token of each watched completion."""
         assert self._logits is not None
-        for row, found in self._watched.items():
-            place = np.flatnonzero(self.active == row)
-            if len(place):
-                i = int(place[0])
-                del found[int(self.counts[row]) :]
-                found.append(float(torch.log_softmax(self._logits[i].float(), dim=-1)[token[i]]))
+        places = np.flatnonzero(self._is_watched[self.active])
+        if not len(places):
+            return
+        logits = self._logits[torch.from_numpy(places).to(self._logits.device)].float()
+        chosen = torch.from_numpy(token[places].astype(np.int64)).to(logits.device)
+        given = torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0].tolist()
+        for row, value in zip(self.active[places].tolist(), given, strict=True):
+            found = self._watched[row]
+            del found[int(self.counts[row]) :]
+            found.append(value)
 
 
 def _with_room(width: int) -> int:

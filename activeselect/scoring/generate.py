@@ -239,8 +239,8 @@ def generate(
             one prompt run together whatever it is.
         stopped: told the new tokens of each row every ``CHECK_EVERY`` (of
             :mod:`activeselect.scoring.batch`) tokens; says which rows need no more.
-        log_probs: for each prompt in it, what its first completion's tokens were given by the
-            model is put there: log-probabilities at temperature 1, nats.
+        log_probs: for each completion in it (``prompt * samples + sample``), what its tokens were
+            given by the model is put there: log-probabilities at temperature 1, nats.
 
     Returns:
         ``completions[prompt][sample]``, lists of token ids; one that was cut has the length
@@ -265,7 +265,7 @@ def generate(
         memory=batch_tokens,
         joins=blocks,
         padded=padded,
-        watched={i * samples: found for i, found in (log_probs or {}).items()},
+        watched=log_probs or {},
     )
     streams, ends = keys.reshape(-1), np.array(end_tokens, dtype=np.int64)
     with uncompiled(model):

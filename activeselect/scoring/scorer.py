@@ -38,6 +38,7 @@ from activeselect.scoring.generate import (
     stream_keys,
 )
 from activeselect.scoring.guards import count_answers
+from activeselect.scoring.own_answers import own_answer_signals, self_certainty
 from activeselect.scoring.signals import ONE_PASS
 
 # --- Scores
@@ -102,6 +103,9 @@ class Scores:
             samples: completions of each.
         """
         size = len(self.index)
+        columns = {name: np.full(size, np.nan) for name in sampled.columns}
+        for name, column in columns.items():
+            column[rows] = sampled.columns[name]
         correct = np.zeros((size, samples if len(rows) else 0), dtype=np.bool_)
         counts = np.zeros(size, dtype=np.int64)
         texts: list[tuple[str, ...]] = [()] * size
@@ -112,6 +116,7 @@ class Scores:
         return replace(
             self,
             correct=correct,
+            columns={**self.columns, **columns},
             sampled=counts,
             completions=tuple(texts),
             tally={**self.tally, **sampled.tally},
@@ -231,8 +236,9 @@ class LiveScorer:
             model: a transformers causal LM; its training mode is restored afterwards.
             items: the encoded problems, B of them.
             answers: their final answers.
-            what: measurements (``activeselect.scoring.signals``): ``samples``, ``alone`` and those
-                of one pass; the others have methods of their own and are ignored.
+            what: measurements (``activeselect.scoring.signals``): ``samples``, what follows from
+                them (``own answers``, ``certainty``), ``alone`` and those of one pass; the others
+                have methods of their own and are ignored.
             round: number of the round, part of the random streams' key.
             samples: completions of each; default: as configured.
             offset: completions that each example has in this round already, int ``[B]``.
@@ -246,20 +252,40 @@ class LiveScorer:
         with evaluating(model):
             nll, tokens, columns = self._passes(model, items, what)
             if "samples" in what:
+                number = self.config.samples if samples is None else samples
+                said: dict[int, list[float]] = {}
+                if "certainty" in what:
+                    said = {row: [] for row in range(number * len(items))}
                 texts, generated, cut = self.complete(
                     model,
                     items,
-                    samples=self.config.samples if samples is None else samples,
+                    samples=number,
                     round=round,
                     offset=offset,
                     tally=tally,
                     trained=trained,
+                    log_probs=said,
                 )
+                columns |= self._own_answers(texts, said, what)
                 correct = self.check(texts, answers)
                 tally |= count_answers(self.checker, texts, answers, correct)
                 kept = tuple(tuple(row[: self.config.keep_completions]) for row in texts)
         seconds = time.perf_counter() - started
         return Scores(index, correct, nll, tokens, columns, kept, generated, cut, seconds, tally)
+
+    def _own_answers(
+        self, texts: Sequence[Sequence[str]], said: dict[int, list[float]], what: frozenset[str]
+    ) -> dict[str, FloatArray]:
+        """What completions say without the right answer, float64 ``[B]`` each."""
+        columns: dict[str, FloatArray] = {}
+        if "own answers" in what:
+            given = [[self.checker.extract(text) for text in row] for row in texts]
+            columns |= own_answer_signals(given, self.checker.equal)
+        if "certainty" in what:
+            rows = iter(said.values())  # in the order of the completions
+            certainty = [self_certainty([next(rows) for _ in row]) for row in texts]
+            columns["self_certainty"] = np.array(certainty, dtype=np.float64)
+        return columns
 
     def lengths(self, model: Any, items: Sequence[Encoded], *, samples: int) -> IntArray:
         """Tokens that measuring each example may take, int64 ``[B]``.
@@ -304,16 +330,18 @@ class LiveScorer:
         greedy: bool = False,
         tally: dict[str, float] | None = None,
         trained: Any = None,
+        log_probs: dict[int, list[float]] | None = None,
     ) -> tuple[list[list[str]], int, int]:
         """Completions as text, tokens generated (end tokens included), and how many were cut.
 
         With ``tally``, what the sampler says of some tokens is compared with the model, or with
         ``trained``, of which it is a copy; the summed difference and their number are put there.
+        ``log_probs`` as for :func:`activeselect.scoring.generate.generate`.
         """
         index = np.array([item.index for item in items], dtype=np.int64)
-        said: dict[int, list[float]] = {}
+        said: dict[int, list[float]] = {} if log_probs is None else log_probs
         if tally is not None and items:
-            said = {0: []}
+            said.setdefault(0, [])
         ids = self.engine(
             model,
             [item.prompt for item in items],

@@ -21,6 +21,8 @@ Read = Callable[[str], FloatArray]
 #: ("S": once per sampled completion).
 MEASUREMENTS: dict[str, int | str] = {
     "samples": "S",  # sampled completions, answers checked
+    "own answers": 0,  # what the completions state, compared with each other
+    "certainty": 0,  # log-probabilities of the completions' tokens, while they are sampled
     "nll": 1,  # these five come from one forward pass over question and trace
     "el2n": 1,
     "grand": 1,
@@ -36,7 +38,9 @@ MEASUREMENTS: dict[str, int | str] = {
 ONE_PASS = frozenset({"nll", "el2n", "grand", "entropy", "hes"})
 
 #: What a scoring round measures; the others have moments of their own.
-PER_ROUND = ONE_PASS | {"samples", "alone", "reference"}
+PER_ROUND = ONE_PASS | {"samples", "own answers", "certainty", "alone", "reference"}
+#: What sampled completions give, and nothing else does.
+OF_SAMPLES = frozenset({"samples", "own answers", "certainty"})
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,20 @@ def _signal(about: str, *needs: str) -> Signal:
 SIGNALS: dict[str, Signal] = {
     "accuracy": _signal("share of the sampled completions that reach the right answer", "samples"),
     "premem": _signal("pre-memorization accuracy (arXiv 2411.07681)", "samples", "nll"),
+    "agreement": _signal(
+        "share of the sampled completions that state the most frequent answer",
+        "samples",
+        "own answers",
+    ),
+    "answer_entropy": _signal(
+        "entropy of the sampled completions' answers, nats", "samples", "own answers"
+    ),
+    "self_certainty": _signal(
+        "mean log-probability of the sampled completions' tokens, nats", "samples", "certainty"
+    ),
+    "unanswered": _signal(
+        "share of the sampled completions that state no answer", "samples", "own answers"
+    ),
     "mean_nll": _signal("negative log-likelihood of the trace, nats per token", "nll"),
     "loss": _signal("the same under its training name", "nll"),
     "delta_loss": _signal("loss at the previous measurement minus loss now", "nll"),

@@ -34,6 +34,7 @@ from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.metric import PreMemorizationAccuracy
 from activeselect.scoring.precision import in_training_precision
 from activeselect.scoring.scorer import LiveScorer, Scores, joined
+from activeselect.scoring.signals import OF_SAMPLES
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.adapt import is_sharded, whole
 from activeselect.training.history import Cost, History
@@ -161,7 +162,7 @@ class Measurer:
 
     def _skip(self, model: Any, index: IntArray) -> Scores:
         """Likelihoods of all; samples of those whose trace is not memorized."""
-        scores = self._pass(model, index, self.what - _SAMPLES)
+        scores = self._pass(model, index, self.what - OF_SAMPLES)
         nats, tokens = scores.nll_sum, scores.tokens
         assert nats is not None
         assert tokens is not None
@@ -169,7 +170,7 @@ class Measurer:
         opened = once(lambda: nats / tokens >= self.scoring.tau)
         rows = np.flatnonzero(opened)
         self.cost.completions_saved += self.scoring.samples * (len(index) - len(rows))
-        sampled = self._pass(model, index[rows], _SAMPLES)
+        sampled = self._pass(model, index[rows], self.what & OF_SAMPLES)
         return scores.with_samples(rows, sampled, self.scoring.samples)
 
     def _pass(self, model: Any, index: IntArray, what: frozenset[str]) -> Scores:

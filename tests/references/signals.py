@@ -56,3 +56,35 @@ def derived(name: str, values: list[float | None]) -> list[float | None]:
             spread = math.sqrt(sum((x - mean) ** 2 for x in p) / len(p))
             out.append(mean if name == "confidence" else spread)
     return out
+
+
+def own_answers(answers: list[float | None]) -> dict[str, float]:
+    """Agreement, answer entropy and unanswered of one question, by comparing every pair."""
+    size = len(answers)
+    alike = []  # for each completion, how many state the same answer, itself included
+    for i, mine in enumerate(answers):
+        same = [
+            1 for j, other in enumerate(answers) if j != i and mine is not None and mine == other
+        ]
+        alike.append(1 + len(same))
+    stated = [n for n, mine in zip(alike, answers, strict=True) if mine is not None]
+    # each completion holds 1/S of the mass of its class, whose share is n/S
+    return {
+        "agreement": max(stated, default=0) / size,
+        "answer_entropy": -sum(math.log(n / size) for n in alike) / size,
+        "unanswered": (size - len(stated)) / size,
+    }
+
+
+def self_certainty(model: Any, prompt: np.ndarray, completions: list[list[int]]) -> float:
+    """Mean over completions of the mean log-probability of their tokens, one token at a time."""
+    means = []
+    for tokens in completions:
+        ids, found = [int(i) for i in prompt], []
+        for token in tokens:
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1].double()
+            found.append(float(torch.log_softmax(logits, dim=-1)[token].detach()))
+            ids.append(token)
+        if found:
+            means.append(sum(found) / len(found))
+    return sum(means) / len(means)

@@ -161,7 +161,7 @@ def test_tallies_of_parts_add_up_and_survive_the_disk(
 def test_watched_log_probs_are_the_models(model: Any, tokenizer: Any, items: list[Encoded]) -> None:
     from activeselect.scoring.generate import stream_keys
 
-    said: dict[int, list[float]] = {0: [], 3: [9.0], 5: []}
+    said: dict[int, list[float]] = {0: [], 3: [], 6: [9.0], 7: [], 10: []}
     rows = generate(
         model,
         [item.prompt for item in items[:6]],
@@ -175,7 +175,8 @@ def test_watched_log_probs_are_the_models(model: Any, tokenizer: Any, items: lis
         batch_tokens=200,
         log_probs=said,
     )
-    for i, found in said.items():
-        assert len(found) == len(rows[i][0])
-        expected = token_log_probs(model, items[i].prompt, rows[i][0])
+    for completion, found in said.items():
+        i, sample = divmod(completion, 2)
+        assert len(found) == len(rows[i][sample])
+        expected = token_log_probs(model, items[i].prompt, rows[i][sample])
         np.testing.assert_allclose(found, expected, atol=1e-4)
