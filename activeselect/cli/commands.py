@@ -268,6 +268,28 @@ def report(studies: list[Path], out: Path | None = None, axis: str | None = None
     Console().print(str(page), highlight=False, markup=False, soft_wrap=True)
 
 
+def export(
+    run: Path,
+    what: Literal["selected", "train", "scores"] = "selected",
+    format: Literal["jsonl", "parquet", "hf"] = "jsonl",
+    out: Path | None = None,
+) -> None:
+    """Write what a run selected, trained on or scored, with its texts, for another trainer.
+
+    Args:
+        run: a run folder.
+        what: every selection with weight, score and reason; the last train set with its weights; or
+            the newest measurement of every signal per example.
+        format: JSON lines, Parquet, or a folder that `datasets` loads.
+        out: file or folder to write; default: named after `what`, in the run folder.
+    """
+    from activeselect.training.selections import export as write
+
+    where = out or run / (what if format == "hf" else f"{what}.{format}")
+    rows = write(run, what=what, format=format, out=where)
+    Console().print(f"{where}: {rows} rows", highlight=False, markup=False, soft_wrap=True)
+
+
 def list_strategies(json: bool = False) -> None:
     """List the strategies that a config may name.
 
@@ -353,7 +375,7 @@ def _curve_table(curve: list[dict[str, Any]]) -> Table:
 
 
 #: Parameters that are given without their name on the command line.
-POSITIONAL = ("name", "source", "studies")
+POSITIONAL = ("name", "run", "source", "studies")
 
 
 def _scores_table(entries: list[dict[str, Any]]) -> Table:
@@ -372,6 +394,7 @@ COMMANDS: dict[str, Any] = {
     "audit": audit,
     "compare": compare,
     "report": report,
+    "export": export,
     "prompt": {"show": show_prompt},
     "strategies": {"list": list_strategies, "show": show_strategy},
     "forecast": {

@@ -34,13 +34,24 @@ class Selection:
     Attributes:
         index: positions in the pool, int64 ``[K]``, unique.
         weight: finite, non-negative, not all zero unless empty, float64 ``[K]``.
+        score: what each example was chosen by, for the record, float64 ``[K]``; None: by chance.
+        reason: how they were chosen, for the record.
     """
 
     index: IntArray
     weight: FloatArray
+    score: FloatArray | None = None
+    reason: str = ""
 
     @classmethod
-    def of(cls, index: ArrayLike, weight: ArrayLike | None = None) -> Selection:
+    def of(
+        cls,
+        index: ArrayLike,
+        weight: ArrayLike | None = None,
+        *,
+        score: FloatArray | None = None,
+        reason: str = "",
+    ) -> Selection:
         """Build a selection; without ``weight`` every example counts the same."""
         positions = np.asarray(index)
         if positions.size and positions.dtype.kind not in "iu":
@@ -49,8 +60,8 @@ class Selection:
             )
         positions = positions.astype(np.int64)
         if weight is None:
-            return cls(positions, np.ones(len(positions)))
-        return cls(positions, np.asarray(weight, dtype=np.float64))
+            return cls(positions, np.ones(len(positions)), score, reason)
+        return cls(positions, np.asarray(weight, dtype=np.float64), score, reason)
 
     def validated(self, candidates: IntArray, budget: int, *, name: str) -> Selection:
         """Return self, or raise StrategyError saying which promise strategy ``name`` broke."""
@@ -58,6 +69,11 @@ class Selection:
             raise StrategyError(
                 f"Strategy '{name}' must return index and weight of one shape [K]; "
                 f"received {self.index.shape} and {self.weight.shape}."
+            )
+        if self.score is not None and np.shape(self.score) != self.index.shape:
+            raise StrategyError(
+                f"Strategy '{name}' must return one score for each of {len(self.index)} examples; "
+                f"received {np.shape(self.score)}."
             )
         if len(self.index) > budget:
             raise StrategyError(

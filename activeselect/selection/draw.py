@@ -163,13 +163,16 @@ def draw(
         weight = np.ones(len(context.candidates))
     if context.reweights:
         if len(weight) <= budget and weight.all():
-            return Selection.of(context.candidates, weight)
+            return Selection.of(context.candidates, weight, score=weight, reason="weighed")
         keep = np.flatnonzero(weight)
         if len(keep) > budget:
             keep = keep[weighted_choice(weight[keep], budget, rng)]
-        return Selection.of(context.candidates[keep], weight[keep])
+        kept = weight[keep]
+        return Selection.of(context.candidates[keep], kept, score=kept, reason="weighed")
     drawn = weighted_choice(weight, min(budget, len(weight)), rng)
-    return Selection.of(context.candidates[drawn])
+    return Selection.of(
+        context.candidates[drawn], score=weight[drawn], reason="drawn in proportion to its weight"
+    )
 
 
 def draw_top(
@@ -193,7 +196,8 @@ def draw_top(
     size = min(budget, len(score))
     if context.reweights:
         size = min(size, math.ceil(keep * len(score)))
-    return Selection.of(context.candidates[_highest(score, size, rng)])
+    top = _highest(score, size, rng)
+    return Selection.of(context.candidates[top], score=score[top], reason="among the highest")
 
 
 def draw_best(

@@ -60,6 +60,7 @@ class StageOfRun:
         store: where scores are appended.
         chunks: keeps the finished chunks of a scoring pass, so that a stop loses little.
         forecaster: forecasts test accuracy after each round that measured premem.
+        selections: folder in which every selection is recorded.
     """
 
     number: int = 0
@@ -70,6 +71,7 @@ class StageOfRun:
     store: ScoreStore | None = None
     chunks: Chunks | None = None
     forecaster: Forecaster | None = None
+    selections: Path | None = None
 
 
 class ActiveSelection(lightning.Callback):
@@ -99,6 +101,8 @@ class ActiveSelection(lightning.Callback):
         precision: of the training, e.g. ``bf16-mixed``: scoring computes in it, too; Lightning and
             transformers say it themselves.
         model_of: finds the transformers model in the fitted module.
+        selections: folder in which every selection is recorded
+            (:mod:`activeselect.training.selections`).
 
     Raises:
         ConfigError: if a setting is out of its range or a signal is unknown.
@@ -119,6 +123,7 @@ class ActiveSelection(lightning.Callback):
         seed: int = 0,
         precision: str | None = None,
         model_of: Callable[[Any], Any] | None = None,
+        selections: Path | str | None = None,
         _stage: StageOfRun | None = None,
         **retired: Any,
     ) -> None:
@@ -161,7 +166,14 @@ class ActiveSelection(lightning.Callback):
             reference=self.strategy.reference,
             precision=precision,
         )
-        self.selector = Selector(self.strategy, self.measurer, what=self.what, near=near, seed=seed)
+        record = stage.selections if selections is None else Path(selections)
+        self.selector = Selector(
+            self.strategy, self.measurer, what=self.what, near=near, seed=seed, record=record
+        )
+        if stage.number == 0:
+            self.selector.note(
+                0, [(Selection.of(self.train), ["first train set"] * len(self.train))]
+            )
         self.forecaster = stage.forecaster
         self._last_scored = stage.last_scored
         self._model_of = model_of or _inner_model

@@ -115,6 +115,7 @@ class Stage:
                 store=store if rank() == 0 else None,
                 chunks=self.chunks,
                 forecaster=self._forecaster(),
+                selections=folder.file("selections"),
             ),
         )
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from activeselect.arrays import FloatArray, IntArray
 from activeselect.errors import StrategyError
-from activeselect.scoring.distributed import once
+from activeselect.scoring.distributed import once, rank
 from activeselect.scoring.signals import FIXED, SIGNALS, VECTORS, history_of
 from activeselect.selection.neighbours import neighbourhood_of
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 from activeselect.streams import Stream
 from activeselect.training.measure import Measurer
+from activeselect.training.selections import reasons_of, record_selection
 
 _Ask = Callable[[SelectionContext, int, np.random.Generator], Selection]
 
@@ -30,6 +32,7 @@ class Selector:
         what: measurements that the run makes; signals made of others are not shown.
         near: how scores reach candidates that were never scored (``rounds.near``).
         seed: of the draws.
+        record: folder in which every selection is recorded; None: it is not.
     """
 
     def __init__(
@@ -40,8 +43,9 @@ class Selector:
         what: frozenset[str],
         near: str,
         seed: int,
+        record: Path | None = None,
     ) -> None:
-        self.strategy, self.measurer = strategy, measurer
+        self.strategy, self.measurer, self.record = strategy, measurer, record
         self.what, self.near, self.seed = what, near, seed
         #: Signals that all measurements are made for, and the fixed ones.
         self.signals = [
@@ -60,9 +64,21 @@ class Selector:
             epoch: epochs so far.
         """
         context = self._context(model, train, train, times_seen)
-        return self._ask(
+        selection = self._ask(
             self.strategy.select, context, len(train), epoch=epoch, stream=Stream.SELECT
         )
+        self.note(epoch, [(selection, self._reasons(selection, context))])
+        return selection
+
+    def note(self, number: int, parts: list[tuple[Selection, list[str]]]) -> None:
+        """Record a round's selections, and for each of their examples why it was chosen."""
+        if self.record is not None and rank() == 0:
+            record_selection(self.record, number, self.measurer.pool, parts)
+
+    def _reasons(self, selection: Selection, context: SelectionContext) -> list[str]:
+        signals = [name for name in self.strategy.requires if name not in VECTORS]
+        newest = partial(context.latest, signals[0]) if signals else None
+        return reasons_of(selection, self.strategy.name, newest)
 
     def acquire(
         self,
@@ -89,11 +105,15 @@ class Selector:
         self._score_candidates(model, candidates, epoch=epoch)
         prequential = "prequential" in self.what
         probed = candidates[:0]
+        parts: list[tuple[Selection, list[str]]] = []
         if prequential:
             context = self._context(model, train, candidates, times_seen)
-            probed = self._ask(
+            probe = self._ask(
                 self.strategy.probe, context, budget, epoch=epoch, stream=Stream.PROBE
-            ).index
+            )
+            probed = probe.index
+            reason = f"{self.strategy.name}: answered before the rest was chosen"
+            parts.append((probe, [reason] * len(probed)))
             if len(probed):
                 self.measurer.score_prequential(model, probed)
         chosen = probed[:0]
@@ -104,9 +124,11 @@ class Selector:
                 np.setdiff1d(candidates, probed),
                 times_seen,
             )
-            chosen = self._ask(
+            selection = self._ask(
                 self.strategy.select, context, missing, epoch=epoch, stream=Stream.SELECT
-            ).index
+            )
+            chosen = selection.index
+            parts.append((selection, self._reasons(selection, context)))
         if prequential and len(chosen):
             self.measurer.score_prequential(model, chosen)
         self.measurer.store_prequential(epoch=epoch)
@@ -115,6 +137,7 @@ class Selector:
                 f"Strategy '{self.strategy.name}' acquired {len(probed) + len(chosen)} examples; "
                 f"the budget asks for {budget}."
             )
+        self.note(self.measurer.stage + 1, parts)
         return np.concatenate([probed, chosen])
 
     def _score_candidates(self, model: Any, candidates: IntArray, *, epoch: int) -> None:

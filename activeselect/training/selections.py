@@ -1,0 +1,236 @@
+"""Records of what was chosen, and the rows behind them, ready for another trainer.
+
+A run keeps every selection in ``selections/round-N.parquet``. When it acquires, round 0 is the
+first train set and round N what joined it before stage N; when it reweights, round 0 is the train
+set and round N what is trained on after epoch N. One row per example::
+
+    id      as in the pool
+    index   its position in the pool
+    weight  how strongly it is trained on, relative to the others of the round
+    score   the weight or rank value that it was chosen by; null where chance alone decided
+    reason  in words
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from activeselect.arrays import FloatArray, IntArray
+from activeselect.config import RunConfig, from_plain
+from activeselect.data.load import load_data
+from activeselect.data.pool import Pool
+from activeselect.errors import ConfigError, StoreError
+from activeselect.files import make_folder, read_json, replacing, write_text
+from activeselect.selection.strategy import Selection
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("index", pa.int64()),
+        ("weight", pa.float64()),
+        ("score", pa.float64()),
+        ("reason", pa.string()),
+    ]
+)
+_ROUND = re.compile(r"round-(\d+)\.parquet")
+WHAT = ("selected", "train", "scores")
+FORMATS = ("jsonl", "parquet", "hf")
+
+
+def record_selection(
+    folder: Path, number: int, pool: Pool, parts: Iterable[tuple[Selection, Sequence[str]]]
+) -> None:
+    """Write ``round-NUMBER.parquet``; a round that is chosen again is written again.
+
+    Args:
+        folder: of the selections.
+        number: of the round.
+        pool: that the selections point into.
+        parts: selections, and for each of their examples why it was chosen.
+    """
+    tables = []
+    for selection, reasons in parts:
+        size = len(selection.index)
+        score = np.full(size, np.nan) if selection.score is None else selection.score
+        columns = [
+            pa.array(_ids(pool, selection.index), pa.int64()),
+            pa.array(selection.index, pa.int64()),
+            pa.array(selection.weight, pa.float64()),
+            pa.array(score, pa.float64(), from_pandas=True),  # NaN is null
+            pa.array(reasons, pa.string()),
+        ]
+        tables.append(pa.table(columns, schema=SCHEMA))
+    with replacing(folder / f"round-{number}.parquet") as temporary:
+        pq.write_table(pa.concat_tables(tables), temporary)
+
+
+def _ids(pool: Pool, index: IntArray) -> list[int]:
+    return list(pool.dataset.select_columns("id")[index.tolist()]["id"]) if len(index) else []
+
+
+def read_selections(run: Path) -> dict[int, pa.Table]:
+    """The selections of a run by round, in order.
+
+    Raises:
+        StoreError: if the folder holds none.
+    """
+    found = {
+        int(match[1]): file
+        for file in (run / "selections").glob("round-*.parquet")
+        if (match := _ROUND.fullmatch(file.name))
+    }
+    if not found:
+        raise StoreError(
+            f"{run}: expected a run folder with selections (selections/round-0.parquet, ...); "
+            "found none. `activeselect train --out DIR` writes them."
+        )
+    return {number: pq.read_table(found[number]) for number in sorted(found)}
+
+
+def export(run: Path, *, what: str, format: str, out: Path) -> int:
+    """Write rows of a run with their texts.
+
+    Args:
+        run: a run folder, finished or not.
+        what: ``selected`` (every selection: one row per example and round, with weight, score and
+            reason), ``train`` (the examples of the last train set, with the weight of the last
+            selection) or ``scores`` (the newest measurement of every signal per scored example).
+        format: ``jsonl``, ``parquet``, or ``hf`` (a folder as ``datasets`` saves and loads it).
+        out: file, or folder for ``hf``; must not exist.
+
+    Returns:
+        how many rows were written.
+
+    Raises:
+        ConfigError: if an argument is unknown, or ``out`` exists.
+        StoreError: if the run holds nothing of the kind, or its data has changed.
+    """
+    for name, value, known in (("what", what, WHAT), ("format", format, FORMATS)):
+        if value not in known:
+            raise ConfigError(f"{name}: expected one of {', '.join(known)}; received {value!r}.")
+    if out.exists():
+        raise ConfigError(f"out: {out} exists already; name a new file or folder.")
+    selections = read_selections(run)
+    config = from_plain(RunConfig, read_json(run / "config.json"))
+    rows = {"selected": _selected, "train": _train, "scores": _scores}[what](
+        run, config, selections
+    )
+    table = _with_texts(rows, config, run)
+    _write(table, format, out)
+    return int(table.num_rows)
+
+
+def _selected(run: Path, config: RunConfig, selections: dict[int, pa.Table]) -> pa.Table:
+    return pa.concat_tables(
+        table.add_column(0, "round", pa.array([number] * len(table), pa.int64()))
+        for number, table in selections.items()
+    )
+
+
+def _train(run: Path, config: RunConfig, selections: dict[int, pa.Table]) -> pa.Table:
+    if config.rounds.mode == "acquire":
+        return pa.concat_tables(selections.values()).select(["id", "index", "weight"])
+    first, last = selections[min(selections)], selections[max(selections)]
+    weight = dict(zip(last["index"].to_pylist(), last["weight"].to_pylist(), strict=True))
+    now = pa.array([weight.get(i, 0.0) for i in first["index"].to_pylist()], pa.float64())
+    return first.select(["id", "index"]).append_column("weight", now)
+
+
+def _scores(run: Path, config: RunConfig, selections: dict[int, pa.Table]) -> pa.Table:
+    files = sorted((run / "scores").glob("*.parquet"))
+    newest: dict[int, dict[str, float]] = {}
+    names: dict[str, None] = {}
+    for table in map(pq.read_table, files):  # in the order of the rounds
+        signals = [f.name for f in table.schema if pa.types.is_floating(f.type)]
+        names |= dict.fromkeys(signals)
+        for row in table.select(["index", *signals]).to_pylist():
+            known = {k: v for k, v in row.items() if k != "index" and v is not None and v == v}
+            newest.setdefault(row["index"], {}).update(known)
+    if not newest:
+        raise StoreError(f"{run}: the run has scored nothing; its strategy requires no signal.")
+    index = sorted(newest)
+    columns: dict[str, Any] = {"index": pa.array(index, pa.int64())}
+    for name in names:
+        columns[name] = pa.array([newest[i].get(name) for i in index], pa.float64())
+    return pa.table(columns)
+
+
+def _with_texts(rows: pa.Table, config: RunConfig, run: Path) -> pa.Table:
+    """The rows with question, trace, answer and group, read from the run's data."""
+    pool = load_data(config.data, seed=config.seed).pool
+    index = rows["index"].to_numpy()
+    known = dict(zip(*_pairs(run), strict=True))
+    ids = pool.dataset.select_columns("id")[:]["id"]
+    place = {number: position for position, number in enumerate(ids)}
+    # ids stay where rows that did not fit the model's context have left the pool; positions do not
+    same = all(place.get(number) == i for i, number in known.items())
+    where = [place.get(known[i]) if i in known else i if same else None for i in index.tolist()]
+    if None in where or max(where, default=0) >= len(pool):
+        raise _other(run)
+    problems = pool.problems(where)
+    texts = {
+        name: pa.array([getattr(problem, name) for problem in problems], pa.string())
+        for name in ("question", "trace", "answer", "group")
+    }
+    if "id" not in rows.column_names:
+        rows = rows.add_column(0, "id", pa.array([p.id for p in problems], pa.int64()))
+    for name, column in texts.items():
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def _other(run: Path) -> StoreError:
+    return StoreError(
+        f"{run}: the data is not what the run was trained on, or too long rows left it; expected "
+        "every chosen id in it. Restore the files that data.source names in config.json."
+    )
+
+
+def _pairs(run: Path) -> tuple[list[int], list[int]]:
+    """Positions of all recorded examples and their ids."""
+    tables = read_selections(run).values()
+    return (
+        [i for table in tables for i in table["index"].to_pylist()],
+        [i for table in tables for i in table["id"].to_pylist()],
+    )
+
+
+def _write(table: pa.Table, format: str, out: Path) -> None:
+    import json
+
+    if format == "hf":
+        import datasets
+
+        make_folder(out.parent)
+        datasets.Dataset(table).save_to_disk(str(out))
+    elif format == "parquet":
+        with replacing(out) as temporary:
+            pq.write_table(table, temporary)
+    else:
+        lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
+        write_text(out, "".join(line + "\n" for line in lines))
+
+
+def reasons_of(
+    selection: Selection, strategy: str, newest: Callable[[], FloatArray] | None
+) -> list[str]:
+    """Why each example was chosen, in words.
+
+    Args:
+        selection: what the strategy returned.
+        strategy: its name.
+        newest: reads the newest values of the first signal that it requires, float64 ``[N]``; None
+            where it requires none.
+    """
+    how = f"{strategy}: {selection.reason or 'chosen'}"
+    if newest is None:
+        return [how] * len(selection.index)
+    own = ~np.isnan(newest()[selection.index])
+    return [f"{how}, by {'its own score' if one else 'what carries over'}" for one in own.tolist()]
