@@ -196,7 +196,7 @@ def test_scores_of_another_model_are_refused_although_the_settings_are_the_same(
     weights = load_file(model / "model.safetensors")
     weights["model.norm.weight"][0] += 1e-3
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(StoreError, match=r"scores of another model \(expected the fingerprint"):
+    with pytest.raises(StoreError, match=r"the model was changed since it was begun \(model\.safe"):
         ActiveRun(chosen).run(tmp_path / "run")
     shutil.copytree(tiny_model, model, dirs_exist_ok=True)
     ActiveRun(chosen).run(tmp_path / "run")
