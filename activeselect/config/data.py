@@ -28,6 +28,8 @@ class DataConfig:
         strip_notes: remove GSM8K's ``<<...>>`` calculator notes from the traces.
         append_answer: to a trace that does not state its answer, add a line that does.
         checker: how answers are extracted and compared; default: what fits the source.
+        on_leak: what to do about questions of the test in the pool: ``keep`` (they are counted and
+            listed), ``drop`` them from the pool, or ``stop``.
         on_bad_row: ``stop`` or ``skip`` (skipped rows are counted and listed).
         limit, test_limit: use only the first rows.
         pool_size: problems in the pool of a built-in preset.
@@ -53,6 +55,7 @@ class DataConfig:
     strip_notes: bool = False
     append_answer: bool = False
     checker: str | None = None
+    on_leak: Literal["stop", "drop", "keep"] = "keep"
     on_bad_row: Literal["stop", "skip"] = "stop"
     limit: int | None = None
     test_limit: int | None = None
@@ -64,6 +67,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         require_finite("data.", self)
         require(bool(self.source), "data.source", "a preset, path or hub id", self.source)
+        leak_modes = ("stop", "drop", "keep")
+        require(self.on_leak in leak_modes, "data.on_leak", "stop, drop or keep", self.on_leak)
         bad_row_modes = ("stop", "skip")
         require(
             self.on_bad_row in bad_row_modes, "data.on_bad_row", "stop or skip", self.on_bad_row

@@ -21,6 +21,7 @@ from activeselect.data.competition_math import (
     math_layout,
     open_math_folder,
 )
+from activeselect.data.duplicates import find_duplicates
 from activeselect.data.gsm8k import GSM8K, strip_calculator_notes
 from activeselect.data.hub import is_saved, looks_like_hub_id, open_hub, open_saved
 from activeselect.data.interventions import intervene, written_by_skills, wrong_completions
@@ -36,6 +37,7 @@ from activeselect.data.tabular import (
 )
 from activeselect.data.validate import (
     DataReport,
+    DuplicateRow,
     OnBadRow,
     ProblemBuilder,
     check_lengths,
@@ -280,7 +282,57 @@ def load_data(config: DataConfig, *, seed: int, labels_required: bool = True) ->
             f"file, or say data.test={NO_TEST} to train without one."
         )
     test, test_report = _read(config, config.test or config.source, "test", config.test_limit)
+    pool, report = _without_leaks(config, pool, report, test, test_report)
     return LoadedData(pool, test, PromptConfig(), {"train": report, "test": test_report})
+
+
+def _without_leaks(
+    config: DataConfig, pool: Pool, report: DataReport, test: Pool, test_report: DataReport
+) -> tuple[Pool, DataReport]:
+    """Note what the pool asks twice or the test asks, too; act on the latter as ``on_leak`` says.
+
+    Raises:
+        DataError: if questions of the test are in the pool, and ``on_leak`` is ``stop``; or if
+            ``drop`` leaves nothing.
+    """
+    questions, asked = (list(part.dataset["question"]) for part in (pool, test))
+    found = find_duplicates(questions, asked)
+    lines = {"test": test_report.kept_lines, "pool": report.kept_lines}
+    rows = tuple(
+        DuplicateRow(
+            int(report.kept_lines[one.index]),
+            one.of,
+            int(lines[one.of][one.other]),
+            one.similarity,
+            one.exact,
+        )
+        for one in found
+    )
+    report = replace(report, duplicates=rows)
+    leaked = [(one, row) for one, row in zip(found, rows, strict=True) if one.of == "test"]
+    if not leaked or config.on_leak == "keep":
+        return pool, report
+    bad = [
+        BadRow(
+            row.line,
+            "in the test",
+            f"{'the' if row.exact else 'nearly the'} question of {test_report.unit} "
+            f"{row.other_line} of the test {test_report.source}",
+        )
+        for _, row in leaked
+    ]
+    if config.on_leak == "stop" or len(bad) == len(pool):
+        shown = "\n".join(f"  {report.unit} {row.line}: {row.reason}" for row in bad[:5])
+        raise DataError(
+            f"{report.source}: {len(bad)} of {len(pool)} questions are those of the test:\n"
+            f"{shown}\n"
+            "Take them out of one of the two, or set data.on_leak to drop (they leave the pool) "
+            "or keep (they are counted and listed)."
+        )
+    keep = np.setdiff1d(np.arange(len(pool)), [one.index for one, _ in leaked])
+    dropped = (*report.dropped, *bad)
+    report = replace(report, dropped=dropped, kept_lines=report.kept_lines[keep])
+    return pool.subset(keep), report
 
 
 def _intervened(config: DataConfig, pool: Pool, seed: int) -> Pool:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,16 @@ OnBadRow: TypeAlias = Literal["stop", "skip"]
 _SHOWN = 5
 
 
+class DuplicateRow(NamedTuple):
+    """A question that occurs elsewhere, by lines: ``of`` the ``test``, or the ``pool`` itself."""
+
+    line: int
+    of: str
+    other_line: int
+    similarity: float
+    exact: bool
+
+
 @dataclass(frozen=True)
 class DataReport:
     """What was read from where, and every row that was left out, with its place and reason.
@@ -46,6 +56,7 @@ class DataReport:
         dropped: the rows left out, in the order in which they were found.
         kept_lines: line number of each problem of the pool, int64 ``[rows_kept]``.
         unlabelled: problems without a trace and an answer.
+        duplicates: questions that the test asks, too, or that an earlier row asked.
     """
 
     source: str
@@ -58,6 +69,7 @@ class DataReport:
     dropped: tuple[BadRow, ...]
     kept_lines: NDArray[np.int64] = field(repr=False, compare=False)
     unlabelled: int = 0
+    duplicates: tuple[DuplicateRow, ...] = ()
 
     @property
     def rows_kept(self) -> int:
@@ -74,6 +86,13 @@ class DataReport:
         text = f"{self.source} ({self.split}): {self.rows_kept} of {self.rows_read} rows"
         if self.unlabelled:
             text += f", {self.unlabelled} of them without a label"
+        for of, place in (("test", "of the test"), ("pool", "twice")):
+            found = [row for row in self.duplicates if row.of == of]
+            if found:
+                exact = sum(row.exact for row in found)
+                text += (
+                    f"; {len(found)} questions {place} ({exact} exact, {len(found) - exact} near)"
+                )
         reasons = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
         return f"{text}; dropped: {reasons}" if reasons else text
 
@@ -88,6 +107,13 @@ class DataReport:
             "rows_read": self.rows_read,
             "rows_kept": self.rows_kept,
             "unlabelled": self.unlabelled,
+            "duplicates": {
+                f"{kind} {of}": sum(
+                    row.of == of and row.exact == (kind == "exact") for row in self.duplicates
+                )
+                for of in ("test", "pool")
+                for kind in ("exact", "near")
+            },
             "dropped_counts": self.counts,
             "dropped": [[row.line, row.reason] for row in self.dropped],
         }

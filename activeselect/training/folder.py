@@ -10,6 +10,7 @@
     seals.json         checksums of the files that decide the result
     checkpoints/       state of the stage that is running
     state.json         what the finished stages left
+    duplicates.jsonl   questions that the test asks, too, or that the pool asks twice, if any
     selections/        what was chosen and why, one Parquet file per selection
     shared.json        what other runs of a study had computed already, per stage
     result.json        the result, once the run is complete

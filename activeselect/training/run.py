@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import sys
@@ -26,7 +27,7 @@ from activeselect.data.prompts import Encoded, check_texts, encode, with_example
 from activeselect.data.regions import with_regions
 from activeselect.environment import environment
 from activeselect.errors import ConfigError, DataError, LabelsNeeded, StoreError
-from activeselect.files import explained, read_json, read_object
+from activeselect.files import explained, read_json, read_object, write_text
 from activeselect.forecast.live import Forecaster, RunForecaster, forecaster_for
 from activeselect.scoring.distributed import Chunks, once, rank, world_size
 from activeselect.scoring.families import context_length
@@ -585,6 +586,13 @@ class ActiveRun:
             self._run(folder, progress, progress_bar, names)
             return _result(folder)
 
+    def _list_duplicates(self, folder: RunFolder) -> None:
+        """Questions that the test asks, too, or that the pool asks twice, one line of JSON each."""
+        rows = self.data.reports["train"].duplicates if self.data.reports else ()
+        if rows:
+            lines = (json.dumps(row._asdict()) + "\n" for row in rows)
+            write_text(folder.file("duplicates.jsonl"), "".join(lines))
+
     def _run(
         self,
         folder: RunFolder,
@@ -592,6 +600,7 @@ class ActiveRun:
         progress_bar: bool,
         loggers: Sequence[str],
     ) -> None:
+        once(partial(self._list_duplicates, folder))
         store = once(lambda: self._store(folder))  # of rank 0: the others have nothing to write
         state = once(folder.load_state)
         while state.stage < len(self.budgets):
