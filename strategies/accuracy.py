@@ -14,6 +14,8 @@ from activeselect.selection.strategy import (
     expect_share,
 )
 
+_REWEIGHTING = 0.25  # as in premem, whose control this is
+
 
 class Accuracy(Strategy):
     """Prefer examples (or new ones near them) whose sampled answers are mostly wrong.
@@ -32,19 +34,23 @@ class Accuracy(Strategy):
 
     Args:
         threshold: highest accuracy that still counts as not understood, in [0, 1].
-        floor: weight of the understood examples relative to the others, in [0, 1].
+        floor: weight of the understood examples relative to the others, in [0, 1]; default: as
+            ``premem``, 0.25 when reweighting and 0 when acquiring.
     """
 
     name: ClassVar[str] = "accuracy"
     requires: tuple[str, ...] = ("accuracy",)
 
-    def __init__(self, threshold: float = 0.6, floor: float = 0.0) -> None:
-        expect_share(zero=True, threshold=threshold, floor=floor)
+    def __init__(self, threshold: float = 0.6, floor: float | None = None) -> None:
+        expect_share(zero=True, threshold=threshold, floor=floor or 0.0)
         self.threshold = threshold
         self.floor = floor
-        self.favours = {"accuracy": "low"} if threshold < 1 and floor < 1 else {}
+        self.favours = {"accuracy": "low"} if threshold < 1 and (floor or 0) < 1 else {}
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         accuracy = context.latest("accuracy")[context.train]
         understood = accuracy > self.threshold  # False where it is NaN
-        return choose(context, np.where(understood, self.floor, 1.0), budget, rng)
+        floor = self.floor
+        if floor is None:
+            floor = _REWEIGHTING if context.reweights else 0.0
+        return choose(context, np.where(understood, floor, 1.0), budget, rng)

@@ -367,7 +367,7 @@ def _curve_table(curve: list[dict[str, Any]]) -> Table:
         table.add_row(
             str(entry["unique_examples"]),
             str(entry["samples_seen"]),
-            "no test set" if accuracy is None else f"{accuracy:.3f}",
+            "not tested" if accuracy is None else f"{accuracy:.3f}",
             "not measured" if premem is None else f"{premem:.3f}",
             f"{now['value']:.3f} ({now['low']:.3f}-{now['high']:.3f})" if now else "none",
         )

@@ -23,12 +23,20 @@ class RoundsConfig:
         score_until: no scoring after that epoch of a stage; default: up to the last one. A small
             model memorizes answers before wording, which the threshold on the likelihood cannot
             see; what it answers in the first epochs is then the better measure, and cheaper.
-        score_last: when acquiring, score the last stage, too. Nothing is chosen after it, and it is
-            the largest: what it measures is for the record, the report and the forecast.
+        score_last: score after the last choice, too: when acquiring the last stage, which is the
+            largest, when reweighting the last epoch. What it measures is for the record, the report
+            and the forecast.
         restart: start every stage from the base model (as the paper does), or continue.
         near: what a candidate is judged by that was never scored itself: the scored examples of
             its ``group``, those of the most similar ``text`` or ``embedding``, or a ``regression``
             on its text; ``auto``: whichever predicts held-out scores best, or none of them.
+        short_stages: when acquiring, stop each stage but the last as soon as all is measured that
+            the next choice needs (after ``score_until``), and do not test it. The choices are the
+            same; only what a study wants to know of the smaller train sets is missing.
+        evaluate_every: when reweighting, test the model every so many epochs (0.5: twice in each)
+            besides at the end.
+        samples: when reweighting in a study, numbers of training samples, each the length of a fit
+            of its own with its own schedule; default: one fit of ``recipe.epochs``.
         regions: replace the pool's groups by that many clusters of its questions, for strategies
             that think in groups.
     """
@@ -39,12 +47,16 @@ class RoundsConfig:
     score_until: int | None = None
     score_last: bool = True
     restart: bool = True
+    short_stages: bool = False
+    evaluate_every: float | None = None
+    samples: tuple[int, ...] = ()
     near: str = "auto"
     regions: int | None = None
 
     def __post_init__(self) -> None:
         require_finite("rounds.", self)
-        object.__setattr__(self, "budgets", tuple(self.budgets))
+        for name in ("budgets", "samples"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         require(self.near in NEAR, "rounds.near", f"one of {NEAR}", self.near)
         require(
             self.regions is None or self.regions >= 2, "rounds.regions", "at least 2", self.regions
@@ -68,10 +80,42 @@ class RoundsConfig:
             require(
                 bool(ascending), "rounds.budgets", "ascending train-set sizes", list(self.budgets)
             )
-        else:
             require(
-                len(self.budgets) <= 1, "rounds.budgets", "at most one size", list(self.budgets)
+                self.restart or not self.short_stages,
+                "rounds.short_stages",
+                "false with rounds.restart=false, where each stage continues the one before",
+                self.short_stages,
             )
+            for name in ("evaluate_every", "samples"):
+                value = getattr(self, name)
+                require(not value, f"rounds.{name}", "nothing with rounds.mode=acquire", value)
+        else:
+            self._check_reweight()
+
+    def _check_reweight(self) -> None:
+        require(len(self.budgets) <= 1, "rounds.budgets", "at most one size", list(self.budgets))
+        require(
+            not self.short_stages,
+            "rounds.short_stages",
+            "false with rounds.mode=reweight, which has one stage",
+            self.short_stages,
+        )
+        every = self.evaluate_every
+        require(every is None or every > 0, "rounds.evaluate_every", "above 0 epochs", every)
+        require(
+            list(self.samples) == sorted(set(self.samples)),
+            "rounds.samples",
+            "ascending numbers of training samples",
+            list(self.samples),
+        )
+        size = self.budgets[0] if self.budgets else 0
+        require(
+            not self.samples or (size > 0 and all(n > 0 and n % size == 0 for n in self.samples)),
+            "rounds.samples",
+            "whole passes over the train set: multiples of the one size in rounds.budgets "
+            f"({size or 'which names none'})",
+            list(self.samples),
+        )
 
     def last_scored(self, stage: int, epochs: int) -> int:
         """Epoch of a stage after which nothing is scored; 0: it is not scored at all.
@@ -80,10 +124,15 @@ class RoundsConfig:
             >>> rounds = RoundsConfig(budgets=(10, 20), score_last=False)
             >>> [rounds.last_scored(stage, epochs=6) for stage in (0, 1)]
             [6, 0]
+            >>> RoundsConfig(mode="reweight", score_last=False).last_scored(0, epochs=6)
+            5
         """
-        if self.mode == "acquire" and not self.score_last and stage + 1 == len(self.budgets):
-            return 0
-        return min(self.score_until or epochs, epochs)
+        until = min(self.score_until or epochs, epochs)
+        if self.score_last:
+            return until
+        if self.mode == "reweight":
+            return min(until, epochs - 1)
+        return 0 if stage + 1 == len(self.budgets) else until
 
 
 # --- Scoring settings

@@ -102,6 +102,12 @@ class RunConfig:
             self.recipe.batch_size,
         )
         require(
+            not self.rounds.samples,
+            "rounds.samples",
+            "nothing in a run, which sees its train set recipe.epochs times; it is for studies",
+            list(self.rounds.samples),
+        )
+        require(
             self.rounds.score_every <= self.recipe.epochs,
             "rounds.score_every",
             f"at most recipe.epochs = {self.recipe.epochs}",

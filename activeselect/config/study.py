@@ -41,6 +41,7 @@ class StudyConfig:
         axis: what budgets are counted in when strategies are judged: ``unique_examples``,
             ``samples_seen``, ``tokens_trained``, ``tokens_total`` (generated ones too), or
             ``seconds``; on all but the first, what selection itself costs is on the bill.
+            Default: ``unique_examples`` when acquiring, ``samples_seen`` when reweighting.
     """
 
     model: str = BUILT_IN_MODEL
@@ -63,7 +64,7 @@ class StudyConfig:
     share: bool = True
     reuse: tuple[str, ...] = ()
     level: float = 0.95
-    axis: str = "unique_examples"
+    axis: str | None = None
 
     def __post_init__(self) -> None:
         require_finite("", self)
@@ -101,4 +102,7 @@ class StudyConfig:
         )
         require(self.workers >= 0, "workers", "at least 0", self.workers)
         require(0 < self.level < 1, "level", "a share in (0, 1)", self.level)
-        require(self.axis in AXES, "axis", f"one of {', '.join(AXES)}", self.axis)
+        axes = AXES[1:] if self.rounds.mode == "reweight" else AXES  # one train set is no axis
+        require(
+            self.axis is None or self.axis in axes, "axis", f"one of {', '.join(axes)}", self.axis
+        )

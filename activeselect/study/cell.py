@@ -97,7 +97,7 @@ class StudyDisplay:
             self._update()
 
     def _update(self) -> None:
-        done = -self._already
+        done = -float(self._already)
         for cell in self.cells:
             if cell.folder in self._finished:
                 done += cell.work
@@ -107,13 +107,12 @@ class StudyDisplay:
             report = progress_of(cell, self.out)
             if report is None:
                 continue
-            done += report["done"]
+            here = cell.work * report["done"] / max(report["total"], 1)
+            done += here
             text = f"{cell.dataset} · {cell.strategy} · seed {cell.seed}: {report['doing']}"
             if cell.folder not in self._tasks:
                 self._tasks[cell.folder] = self.progress.add_task(text, total=cell.work)
-            self.progress.update(
-                self._tasks[cell.folder], completed=report["done"], description=text
-            )
+            self.progress.update(self._tasks[cell.folder], completed=here, description=text)
         self.progress.update(self._whole, completed=max(done, 0))
 
 
@@ -226,7 +225,7 @@ def _copied(cell: Cell, run: ActiveRun, reuse: Sequence[Path], folder: Path) -> 
     from activeselect.training.folder import RunFolder
 
     for study in reuse:
-        for file in sorted(study.glob(f"cells/*/*/seed-{cell.seed}/result.json")):
+        for file in sorted(study.glob(f"cells/*/*/{Path(cell.folder).name}/result.json")):
             if read_json(file).get("content_hash") == run.content_hash():
                 check_results(file.parent)
                 target = RunFolder(folder, cell.config)

@@ -21,7 +21,7 @@ from activeselect.files import read_json, read_object, write_bytes
 from activeselect.scoring.signals import measurements
 from activeselect.seals import SEALS, check_results
 from activeselect.selection.registry import create
-from activeselect.study.plan import dataset_names
+from activeselect.study.plan import dataset_names, run_folder
 from activeselect.study.results import SCHEMA_VERSION
 from activeselect.study.scored import MEASURES, scored_of
 from activeselect.study.verdicts import AXES
@@ -96,7 +96,9 @@ def model_costs(
 
     Selection's own cost is part of it: a strategy that selects by the scores of earlier models
     pays for those models, for scoring and for selecting. A strategy that measures nothing could
-    have trained on its last train set at once, and pays for that only. Testing is not counted.
+    have trained on its last train set at once, and pays for that only. Testing is not counted, nor
+    is what only a study needs: the rest of a stage after its last score, and scores after training
+    (``cost_of_model``; runs of earlier versions did not record it and count whole).
 
     Args:
         curve: entries of ``result.json``, one per stage.
@@ -131,8 +133,9 @@ def model_costs(
 def _totals(entry: Mapping[str, Any], needs_rounds: bool) -> dict[str, float]:
     """Spent up to this entry, all stages together."""
     total: dict[str, float] = {name: entry[name] for name in ("unique_examples", "samples_seen")}
-    cost = entry.get("cost")
+    cost = (needs_rounds and entry.get("cost_of_model")) or entry.get("cost")
     if cost is not None:
+        total["samples_seen"] = cost.get("samples_seen", total["samples_seen"])
         total["tokens_trained"] = cost["tokens_trained"]
         generated = cost["tokens_generated"] if needs_rounds else 0
         total["tokens_total"] = cost["tokens_trained"] + generated
@@ -193,6 +196,7 @@ _CURVE = (
     "test_accuracy",
     "test_examples",
     "premem",
+    "masked",
     "forecast",
     "audit",
 )
@@ -209,6 +213,7 @@ class FinishedRun:
     seed: int
     folder: Path
     result: Row
+    samples: int | None = None  # length of its fit, where a study makes fits of several lengths
 
     @property
     def config(self) -> RunConfig:
@@ -227,12 +232,13 @@ def finished_runs(config: Row, out: Path) -> list[FinishedRun]:
     for seed in config["seeds"]:
         for dataset in names:
             for label in config["strategies"]:
-                folder = out / "cells" / dataset / label / f"seed-{seed}"
-                if (folder / "result.json").exists():
-                    if (folder / SEALS).exists():  # earlier versions wrote none
-                        check_results(folder)
-                    result = read_object(folder / "result.json")
-                    found.append(FinishedRun(dataset, label, seed, folder, result))
+                for samples in config["rounds"].get("samples") or [None]:
+                    folder = out / run_folder(dataset, label, seed, samples)
+                    if (folder / "result.json").exists():
+                        if (folder / SEALS).exists():  # earlier versions wrote none
+                            check_results(folder)
+                        result = read_object(folder / "result.json")
+                        found.append(FinishedRun(dataset, label, seed, folder, result, samples))
     return found
 
 
@@ -260,17 +266,20 @@ def collect(config: Row, out: Path) -> tuple[Row, Answers]:
         "datasets": [name for name in names if any(run.dataset == name for run in runs)],
         "recipes": {run.dataset: run.result["config"]["recipe"] for run in runs},
         "shared_test": {run.dataset: run.config.data.preset is None for run in runs},
-        "curves": [row for run in runs for row in _curve_rows(run)],
-        "cost": [run.named(run.result["cost"]) for run in runs],
+        "curves": [row for run in runs for row in _curve_rows(run)[_compared(run)]],
+        "within_fits": [
+            {**row, "fit": run.samples} for run in runs if run.samples for row in _curve_rows(run)
+        ],
+        "cost": _costs(runs),
         "selection": [
-            run.named({"budget": entry["budget"], "groups": entry["groups"]})
+            run.named({"budget": _budget(run, entry), "groups": entry["groups"]})
             for run in runs
-            for entry in run.result["curve"]
+            for entry in run.result["curve"][_compared(run)]
         ],
         "computed": computed_of(runs),
         "notes": [],
     }
-    body["notes"] += computed_in_words(body["computed"])
+    body["notes"] += [*computed_in_words(body["computed"]), *_about_fits(config)]
     body["notes"] += [
         f"{run.dataset} · {run.strategy} · seed {run.seed}: {text}"
         for run in runs
@@ -278,8 +287,55 @@ def collect(config: Row, out: Path) -> tuple[Row, Answers]:
         for text in entry.get("warnings", ())
     ]
     body["notes"] += knowledge_in_words(config, names)
-    _add_scores(body, runs)
-    return body, {(run.dataset, run.strategy, run.seed): _answers(run) for run in runs}
+    longest = max(config["rounds"].get("samples") or [0])
+    _add_scores(body, [run for run in runs if run.samples in (None, longest)])
+    return body, _all_answers(config, runs)
+
+
+def _all_answers(config: Row, runs: Sequence[FinishedRun]) -> Answers:
+    """Of the runs that have all their points; fits of several lengths are points of one curve."""
+    found: dict[Key, list[NDArray[np.bool_]]] = {}
+    for run in runs:
+        found.setdefault((run.dataset, run.strategy, run.seed), []).append(_answers(run))
+    fits = len(config["rounds"].get("samples") or [None])
+    return {key: np.concatenate(parts) for key, parts in found.items() if len(parts) == fits}
+
+
+def _costs(runs: Sequence[FinishedRun]) -> list[Row]:
+    """What each strategy has spent on each seed, fits of several lengths together."""
+    found: dict[Key, Row] = {}
+    for run in runs:
+        sums = found.setdefault((run.dataset, run.strategy, run.seed), run.named({}))
+        for name, value in run.result["cost"].items():
+            sums[name] = sums.get(name, 0) + value
+    return list(found.values())
+
+
+def _compared(run: FinishedRun) -> slice:
+    """Which points of a run are compared: the end alone where there are fits of several lengths."""
+    return slice(None) if run.samples is None else slice(-1, None)
+
+
+def _budget(run: FinishedRun, entry: Row) -> int:
+    """What a point of the curve had to learn from: train set, or samples where that is fixed."""
+    reweights = run.config.rounds.mode == "reweight"
+    return int(entry["samples_seen"] if reweights else entry["budget"])
+
+
+def _about_fits(config: Row) -> list[str]:
+    """What a reader has to know about curves against samples."""
+    if config["rounds"]["mode"] != "reweight":
+        return []
+    if config["rounds"].get("samples"):
+        return [
+            "Each point of a curve is a fit of its own, whose learning rate decays over exactly "
+            "those samples."
+        ]
+    return [
+        "Each curve is one fit. Before its end the learning rate has not decayed yet, so earlier "
+        "points compare unfinished models, and a strategy's ratio there is not what it would save "
+        "in a shorter fit; rounds.samples makes a fit of its own for each length."
+    ]
 
 
 def _check_same_data(runs: Sequence[FinishedRun]) -> None:
@@ -307,15 +363,19 @@ def _check_same_data(runs: Sequence[FinishedRun]) -> None:
 def _curve_rows(run: FinishedRun) -> list[Row]:
     curve = run.result["curve"]
     costs = model_costs(curve, needs_rounds=_needs_rounds(run))
+    if run.config.rounds.mode == "reweight":  # the train set is the same at all points
+        for spent in costs:
+            del spent["unique_examples"]
     return [
-        run.named({name: entry.get(name) for name in _CURVE}) | {"costs": spent}
+        run.named({name: entry.get(name) for name in _CURVE})
+        | {"budget": _budget(run, entry), "costs": spent}
         for entry, spent in zip(curve, costs, strict=True)
     ]
 
 
 def _needs_rounds(run: FinishedRun) -> bool:
     """Whether the last model depends on the earlier ones."""
-    if not run.config.rounds.restart:
+    if not run.config.rounds.restart or run.config.rounds.mode == "reweight":
         return True
     try:
         return bool(measurements(create(run.config.strategy).requires))
@@ -324,10 +384,10 @@ def _needs_rounds(run: FinishedRun) -> bool:
 
 
 def _answers(run: FinishedRun) -> NDArray[np.bool_]:
-    """Right or wrong after each stage, bool ``[B, E]``."""
+    """Right or wrong at each point that is compared, bool ``[B, E]``."""
     files = [
-        run.folder / "predictions" / f"stage-{stage}.parquet"
-        for stage in range(len(run.result["curve"]))
+        run.folder / "predictions" / entry.get("predictions", f"stage-{entry['stage']}.parquet")
+        for entry in run.result["curve"][_compared(run)]
     ]
     try:
         return np.stack([pq.read_table(file)["correct"].to_numpy() for file in files])

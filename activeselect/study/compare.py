@@ -13,6 +13,7 @@ from activeselect.study.collect import Answers, axes_of
 from activeselect.study.efficiency import Analysis, analyse
 from activeselect.study.plan import FROM_PRESET, INFORMED
 from activeselect.study.resampling import CurveSet
+from activeselect.study.verdicts import mask_verdict
 
 DATA = "unique_examples"
 _JUDGED = ("efficiency", "targets", "gain", "oracle_share", "controls")
@@ -20,6 +21,11 @@ _JUDGED = ("efficiency", "targets", "gain", "oracle_share", "controls")
 FREE = ("random", "balanced", "difficulty", "longest")
 
 Row = dict[str, Any]
+
+
+def free_axis(config: Mapping[str, Any]) -> str:
+    """The axis on which a budget is the same for all strategies: examples, or samples of them."""
+    return "samples_seen" if config["rounds"]["mode"] == "reweight" else DATA
 
 
 def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = None) -> Row:
@@ -39,7 +45,7 @@ def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = No
         StudyError: if runs did not record their cost on that axis.
     """
     config = measured["config"]
-    axis = axis or config.get("axis") or DATA
+    axis = axis or config.get("axis") or free_axis(config)
     body: Row = {
         **measured,
         "axis": axis,
@@ -64,6 +70,12 @@ def compare(measured: Mapping[str, Any], answers: Answers, axis: str | None = No
             analysis = runs.analysis(other)
             whole = [row for row in analysis.efficiency if row["budget"] is None]
             body["efficiency_by_cost"] += [{"dataset": dataset} | row for row in whole]
+    body["masked"] = masked(body["curves"])
+    body["verdicts"] += [
+        f"{row['dataset']}: {mask_verdict(row['strategy'])}"
+        for row in body["masked"]
+        if row["largest"] == 0
+    ]
     body["forecast"] = forecast(body["curves"])
     body["audit"] = audit_rows(body)
     body["verdicts"] += audit_verdicts(body["audit"], accuracy_signs(body))
@@ -103,12 +115,14 @@ class _Paired:
             label: np.stack([self.answers[self.dataset, label, seed] for seed in self.seeds])
             for label in self.labels
         }
+        same = axis == free_axis(self.config)
         curves = CurveSet(
-            self.config["rounds"]["budgets"],
+            sorted({row["budget"] for row in self.curves if row["seed"] in self.seeds}),
             answers,
             cost=axis,
             shared_test=self.shared_test,
-            spent=None if axis == DATA else {name: self._spent(name, axis) for name in answers},
+            spent=None if same else {name: self._spent(name, axis) for name in answers},
+            unit="samples" if self.config["rounds"]["mode"] == "reweight" else "examples",
         )
         strategies = self.config["strategies"]
         oracles = [name for name in self.labels if strategies[name] in (FROM_PRESET, INFORMED)]
@@ -133,6 +147,28 @@ class _Paired:
 
 def _free(spec: Any) -> bool:
     return (spec.get("name") if isinstance(spec, Mapping) else spec) in FREE
+
+
+def masked(curves: Sequence[Row]) -> list[Row]:
+    """Per dataset and strategy that measured premem, how much of it the mask has changed.
+
+    Returns:
+        Rows ``dataset, strategy, largest, last``: the largest share of scored examples that counted
+        as memorized in any round of any run, and the mean share in the last rounds of the fits.
+    """
+    found: dict[tuple[str, str], list[list[float]]] = {}
+    for row in curves:
+        if row.get("masked"):
+            found.setdefault((row["dataset"], row["strategy"]), []).append(row["masked"])
+    return [
+        {
+            "dataset": dataset,
+            "strategy": strategy,
+            "largest": max(map(max, shares)),
+            "last": float(np.mean([share[-1] for share in shares])),
+        }
+        for (dataset, strategy), shares in found.items()
+    ]
 
 
 def forecast(curves: Sequence[Row]) -> Row:

@@ -7,6 +7,7 @@ the machine. Nothing is refused here.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -320,17 +321,34 @@ def work_of(config: RunConfig, shape: Shape) -> Work:
         scored += scoring.candidates * (len(budgets) - 1)
     fresh = budgets[-1] - budgets[0] if "prequential" in what else 0
     completions = fresh + (scored if "samples" in what else 0)
-    tested = shape.test * len(budgets)
+    passes, stages_tested = _passes(config, budgets, what)
+    if rounds.evaluate_every:
+        stages_tested = max(1, math.ceil(epochs / rounds.evaluate_every))
+    tested = shape.test * stages_tested
     length = min(shape.target_tokens, scoring.max_new_tokens)
     return Work(
-        trained=sum(budgets) * epochs,
+        trained=passes,
         scored=scored + fresh,
         tested=tested,
-        tokens_trained=sum(budgets) * epochs * shape.tokens,
+        tokens_trained=passes * shape.tokens,
         generated=round((completions * scoring.samples + tested) * length),
         generated_most=round((completions * scoring.samples + tested) * scoring.max_new_tokens),
         read=(scored if what - {"samples", "prequential"} else 0) * shape.tokens,
     )
+
+
+def _passes(config: RunConfig, budgets: Sequence[int], what: frozenset[str]) -> tuple[int, int]:
+    """Examples trained on, with repetitions, and how many stages are tested."""
+    from activeselect.scoring.signals import PER_ROUND
+
+    rounds, epochs = config.rounds, config.recipe.epochs
+    at_choice = what - PER_ROUND or (what and config.scoring.candidates)
+    if not rounds.short_stages or at_choice:
+        return sum(budgets) * epochs, len(budgets)
+    short = [rounds.last_scored(k, epochs) if what else 0 for k in range(len(budgets) - 1)]
+    lengths = [*short, epochs]
+    trained = sum(size * length for size, length in zip(budgets, lengths, strict=True))
+    return trained, sum(length == epochs for length in lengths)
 
 
 def memory_of(config: RunConfig, shape: Shape) -> float:

@@ -27,8 +27,8 @@ from activeselect.study.results import read_results
 Row = dict[str, Any]
 #: What changes the baseline's own accuracy, besides the data and the recipe.
 _DECISIVE = ("model", "prompt", "baseline")
-_ROUNDS = ("mode", "budgets", "restart")
-_ROWS = ("curves", "cost", "selection")
+_ROUNDS = ("mode", "budgets", "restart", "evaluate_every", "samples")
+_ROWS = ("curves", "within_fits", "cost", "selection")
 #: Of one strategy on one dataset, over its seeds or of one of them.
 _VIEWS = ("data_map", "examples", "browsed")
 
@@ -67,7 +67,9 @@ def merge(studies: Sequence[tuple[Path, Row, Answers]]) -> tuple[Row, Answers]:
         new = [key for key in theirs if key not in found]
         for key in _ROWS:
             merged[key] += [
-                row for row in study[key] if (row["dataset"], row["strategy"], row["seed"]) in new
+                row
+                for row in study.get(key) or []
+                if (row["dataset"], row["strategy"], row["seed"]) in new
             ]
         for key in _VIEWS:
             have = {(row["dataset"], row["strategy"]) for row in merged[key]}
@@ -114,7 +116,7 @@ def _comparable(study: Row) -> Row:
     data = dict(zip(_names(config), config["data"], strict=True))
     return {
         **{name: config.get(name) for name in _DECISIVE},
-        "rounds": {name: config["rounds"][name] for name in _ROUNDS},
+        "rounds": {name: config["rounds"].get(name) or None for name in _ROUNDS},
         "scoring": {"max_new_tokens": config["scoring"]["max_new_tokens"]},
         "data": data,
         "recipe": study["recipes"],

@@ -26,11 +26,12 @@ class Cell:
     strategy: str
     seed: int
     config: RunConfig
+    samples: int | None = None  # length of the fit, where fits of several lengths are made
 
     @property
     def folder(self) -> str:
         """The cell's folder, relative to the study's."""
-        return f"cells/{self.dataset}/{self.strategy}/seed-{self.seed}"
+        return run_folder(self.dataset, self.strategy, self.seed, self.samples)
 
     @property
     def shared(self) -> str:
@@ -39,8 +40,14 @@ class Cell:
 
     @property
     def work(self) -> int:
-        """Examples to train, the unit of progress."""
-        return sum(self.config.rounds.budgets) * self.config.recipe.epochs
+        """Examples to train, the unit of progress; passes where the pool's size is not known."""
+        return sum(self.config.rounds.budgets or (1,)) * self.config.recipe.epochs
+
+
+def run_folder(dataset: str, strategy: str, seed: int, samples: int | None = None) -> str:
+    """Where a study keeps one of its runs."""
+    length = "" if samples is None else f"-samples-{samples}"
+    return f"cells/{dataset}/{strategy}/seed-{seed}{length}"
 
 
 def dataset_names(data: Sequence[DataConfig]) -> list[str]:
@@ -66,19 +73,47 @@ def plan(config: StudyConfig) -> list[Cell]:
     Raises:
         ConfigError, StrategyError: if a setting does not fit; nothing has run by then.
     """
-    if config.rounds.mode != "acquire" or len(config.rounds.budgets) < 2:
-        raise ConfigError(
-            "A study compares train-set sizes: rounds.mode must be acquire with at least two "
-            f"rounds.budgets; received {config.rounds.mode} with {list(config.rounds.budgets)}."
-        )
     cells = []
     for seed in config.seeds:
         for data, dataset in zip(config.data, dataset_names(config.data), strict=True):
             for label, spec in config.strategies.items():
-                cells.append(Cell(dataset, label, seed, _cell_config(config, data, spec, seed)))
+                run = _cell_config(config, data, spec, seed)
+                for samples in config.rounds.samples or (None,):
+                    cells.append(Cell(dataset, label, seed, _of_length(run, samples), samples))
     for cell in cells:
+        _check_points(cell.config, len(config.rounds.samples))
         create(cell.config.strategy)
     return cells
+
+
+def _of_length(run: RunConfig, samples: int | None) -> RunConfig:
+    """The run whose one fit sees so many samples; its schedule decays over all of them."""
+    if samples is None:
+        return run
+    epochs = samples // run.rounds.budgets[0]
+    return replace(run, recipe=replace(run.recipe, epochs=epochs))
+
+
+def _check_points(run: RunConfig, fits: int) -> None:
+    """Refuse a study whose curves would be single points."""
+    rounds, epochs = run.rounds, run.recipe.epochs
+    if rounds.short_stages:
+        raise ConfigError(
+            "rounds.short_stages: a study tests every train-set size, so it needs whole stages; "
+            "received true. Its bills are those of short stages anyway."
+        )
+    if rounds.mode == "acquire" and len(rounds.budgets) < 2:
+        raise ConfigError(
+            "A study that acquires compares train-set sizes: expected at least two "
+            f"rounds.budgets; received {list(rounds.budgets)}."
+        )
+    if rounds.mode == "reweight" and fits < 2 and (rounds.evaluate_every or epochs) >= epochs:
+        raise ConfigError(
+            "A study that reweights compares numbers of training samples: expected "
+            "rounds.evaluate_every below recipe.epochs (points within one fit), or at least two "
+            f"rounds.samples (a fit each); received rounds.evaluate_every={rounds.evaluate_every} "
+            f"with recipe.epochs={epochs} and {fits} rounds.samples."
+        )
 
 
 def in_order(cells: Sequence[Cell], workers: int) -> list[Cell]:
@@ -110,7 +145,7 @@ def _cell_config(
         model=config.model,
         data=data,
         strategy=_resolved_strategy(config, data, spec, seed),
-        rounds=config.rounds,
+        rounds=replace(config.rounds, samples=()),
         recipe=config.recipe or _recipe(config, data),
         scoring=config.scoring,
         prompt=config.prompt,
@@ -143,6 +178,11 @@ def _resolved_strategy(
 ) -> str | dict[str, Any]:
     if spec not in (FROM_PRESET, INFORMED):
         return spec
+    if config.rounds.mode == "reweight":
+        raise ConfigError(
+            f"strategies: '{spec}' is an allocation for growing train sets; received it "
+            "with rounds.mode=reweight, where nothing is acquired. Leave the oracle out."
+        )
     if data.preset is None:
         raise ConfigError(
             f"strategies: '{spec}' stands for the oracle of a built-in preset; "

@@ -29,6 +29,7 @@ class CurveSet:
         spent: per strategy what each model had cost in that unit, positive, shape ``[S, B]``;
             default: the budgets themselves. It grows with the budget; where noise (seconds)
             turns that around, it is made monotone.
+        unit: what a budget counts: ``examples`` of the train set, or ``samples`` of them.
         shared_test: True where all seeds answer the *same* test examples (a real dataset's test
             split), False where each seed draws its own. It decides where the luck of the test
             draw enters the intervals.
@@ -48,6 +49,7 @@ class CurveSet:
     cost: str = "unique_examples"
     shared_test: bool = False
     spent: Mapping[str, FloatArray] | None = None
+    unit: str = "examples"
     accuracy: Mapping[str, FloatArray] = field(init=False, repr=False)
 
     def __init__(
@@ -57,6 +59,7 @@ class CurveSet:
         cost: str = "unique_examples",
         shared_test: bool = False,
         spent: Mapping[str, ArrayLike] | None = None,
+        unit: str = "examples",
     ) -> None:
         arrays = {name: np.asarray(value, dtype=np.float64) for name, value in correct.items()}
         grid = checked_budgets(budgets)
@@ -64,6 +67,7 @@ class CurveSet:
         object.__setattr__(self, "budgets", grid)
         object.__setattr__(self, "correct", arrays)
         object.__setattr__(self, "cost", cost)
+        object.__setattr__(self, "unit", unit)
         object.__setattr__(self, "shared_test", shared_test)
         object.__setattr__(self, "spent", _checked_costs(spent, arrays) if spent else None)
         means = {name: value.mean(axis=-1) for name, value in arrays.items()}
@@ -135,6 +139,7 @@ def names_or_error(curves: CurveSet, names: Sequence[str]) -> None:
 
 
 RESAMPLES = 4000
+_FURTHEST = 300.0  # logs of costs in a draw: 130 orders of magnitude
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,12 @@ def draw(curves: CurveSet, resamples: int, rng: np.random.Generator) -> Draws:
         return Draws(drawn, None)
     # in logs, where costs are positive; a draw in which noise turns the order is made flat
     logs = {name: _around(multiplier, np.log(cost)) for name, cost in curves.spent.items()}
-    return Draws(drawn, {name: np.exp(monotone(values)) for name, values in logs.items()})
+    return Draws(drawn, {name: _exp(monotone(values)) for name, values in logs.items()})
+
+
+def _exp(logs: FloatArray) -> FloatArray:
+    """From logs to costs; with two seeds a draw may be further off than a float can hold."""
+    return np.exp(np.clip(logs, -_FURTHEST, _FURTHEST))
 
 
 def _multiplier(seeds: int, resamples: int, rng: np.random.Generator) -> FloatArray:
@@ -297,7 +307,9 @@ class Pair:
     @property
     def common(self) -> Row:
         """What every row of the pair begins with."""
-        return {"strategy": self.name, "baseline": self.baseline, "cost": self.curves.cost}
+        curves = self.curves
+        named = {"strategy": self.name, "baseline": self.baseline}
+        return {**named, "cost": curves.cost, "unit": curves.unit}
 
     def distinct(self) -> list[int]:
         """Budgets with different answers; at the shared initial set the model is the very same."""

@@ -263,6 +263,7 @@ def _run_lines() -> list[str]:
     return [
         "strategy:                       # activeselect strategies lists them",
         "  name: premem",
+        "  floor: 0.25                   # what is understood is read a quarter as often",
         "rounds:",
         "  mode: reweight                # acquire: grow the train set through `budgets` instead",
         "  score_every: 1                # epochs",

@@ -152,6 +152,16 @@ def share_verdict(row: Mapping[str, Any], oracle: str) -> str:
     return f"{row['strategy']} reaches {row['share']:.0%} of the gain of {oracle} ({interval})."
 
 
+def mask_verdict(strategy: str) -> str:
+    """What to know of a strategy's premem where no trace ever counted as memorized.
+
+    Example:
+        >>> mask_verdict("premem")
+        'In the runs of premem the mask never acted: premem equals accuracy here.'
+    """
+    return f"In the runs of {strategy} the mask never acted: premem equals accuracy here."
+
+
 def evidence_of(row: Mapping[str, Any]) -> str:
     """``better``, ``worse``, ``none`` or ``unknown``; from the interval where it is not stated."""
     if row.get("evidence"):
@@ -232,7 +242,7 @@ def _digits(value: float) -> int:
 def _place(row: Mapping[str, Any]) -> str:
     if row.get("budget") is None:
         return "over the whole curve"
-    place = f"at {row['budget']:,g} examples"
+    place = f"at {row['budget']:,g} {row.get('unit', 'examples')}"
     if row.get("anchor") == "baseline":
         return f"to reach what {row['baseline']} reaches {place}"
     return place

@@ -61,6 +61,7 @@ class StageOfRun:
         chunks: keeps the finished chunks of a scoring pass, so that a stop loses little.
         forecaster: forecasts test accuracy after each round that measured premem.
         selections: folder in which every selection is recorded.
+        test: called with the model after each step, and after each pass before it is scored.
     """
 
     number: int = 0
@@ -72,6 +73,7 @@ class StageOfRun:
     chunks: Chunks | None = None
     forecaster: Forecaster | None = None
     selections: Path | None = None
+    test: Callable[[Any], None] | None = None
 
 
 class ActiveSelection(lightning.Callback):
@@ -178,6 +180,11 @@ class ActiveSelection(lightning.Callback):
         self._last_scored = stage.last_scored
         self._model_of = model_of or _inner_model
         self._clock = 0.0
+        self._step = 0
+        #: Spent when the last pass ended, and when the last round was measured.
+        self.trained_cost, self.measured_cost = replace(self.cost), replace(self.cost)
+        #: Tests the model on its way, if anybody wants to know; set by a run.
+        self.test = stage.test
 
     def dataloader(self, batch_size: int, *, pad: bool = False, **kwargs: Any) -> DataLoader[Any]:
         """A loader over the train set in the order that the selections ask for.
@@ -244,10 +251,13 @@ class ActiveSelection(lightning.Callback):
         """
         self.epoch = epoch
         self.consumed = 0
+        self.trained_cost = replace(self.cost)
         self.sampler.resume(epoch, 0)
         late = self._last_scored is not None and epoch > self._last_scored
         if epoch % self.rounds.score_every == 0 and not late:
             self._score(model, log)
+            if self.measurer.what:
+                self.measured_cost = replace(self.cost)
             if self.reweights:
                 self.sampler.selection = self.selector.reweight(
                     model, self.train, times_seen=self.times_seen, epoch=epoch
@@ -276,6 +286,22 @@ class ActiveSelection(lightning.Callback):
             times_seen=self.times_seen,
             epoch=self.epoch,
         )
+
+    @property
+    def measures_at_choice(self) -> bool:
+        """Whether :meth:`acquire` asks the model, and not only what was measured before."""
+        scores = self.scoring.candidates > 0 and bool(self.measurer.what)
+        return scores or bool(self.what - PER_ROUND)
+
+    def masked(self) -> list[float] | None:
+        """Share of the scored examples that counted as memorized, for each round of this fit.
+
+        Their accuracy is masked to 0 in that round (arXiv 2411.07681). Where all shares are 0, the
+        mask never acts, and premem is nothing but accuracy. None if premem is not measured.
+        """
+        rounds = self.history.measured("premem", "mean_nll", since=self.measurer.since)
+        shares = [self.history.signals["mean_nll"][r][1] < self.scoring.tau for r in rounds]
+        return [float(share.mean()) for share in shares] or None
 
     def forecast(self) -> LiveForecast | None:
         """What to expect on the test after the last scored round; a function of the history."""
@@ -326,7 +352,7 @@ class ActiveSelection(lightning.Callback):
         """Prepare measuring with the model as it is before training."""
         self._check_loader(trainer.train_dataloader)
         self.begin(self._model_of(pl_module))
-        self._clock = time.perf_counter()
+        self._clock, self._step = time.perf_counter(), trainer.global_step
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the clock of training time."""
@@ -352,11 +378,20 @@ class ActiveSelection(lightning.Callback):
         positions = rows[:, :-1].reshape(-1)
         self.trained(positions[positions >= 0], int(rows[:, -1].sum()))
         self._tick()
+        stepped, self._step = trainer.global_step > self._step, trainer.global_step
+        if stepped and not trainer.is_last_batch:  # what ends a pass is tested after its checkpoint
+            self._test(pl_module)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Score and select after the epoch, where a round is due."""
         self._tick()
+        self._test(pl_module)
         self.end_epoch(self._model_of(pl_module), trainer.current_epoch + 1, pl_module.log)
+
+    def _test(self, pl_module: Any) -> None:
+        if self.test is not None:
+            self.test(self._model_of(pl_module))
+            self._clock = time.perf_counter()  # testing is not training
 
     def _check_loader(self, loader: Any) -> None:
         """Refuse to score and select while training goes on over something else."""
@@ -391,6 +426,7 @@ class ActiveSelection(lightning.Callback):
             "selection_weight": torch.from_numpy(selection.weight),
             "times_seen": torch.from_numpy(self.times_seen.copy()),
             "cost": vars(self.cost).copy(),
+            "measured_cost": vars(self.measured_cost).copy(),
             "strategy": self.strategy.state_dict(),
             "rounds": self.history.rounds,
             "history": self.history.tensors(),
@@ -406,6 +442,7 @@ class ActiveSelection(lightning.Callback):
         self.times_seen = state["times_seen"].numpy().copy()
         self.strategy.load_state_dict(state["strategy"])
         self.measurer.cost = Cost(**state["cost"])
+        self.measured_cost = Cost(**state["measured_cost"])
         self.measurer.load_history(
             History.from_tensors(len(self.pool), state["rounds"], state["history"])
         )

@@ -14,7 +14,8 @@
     selections/        what was chosen and why, one Parquet file per selection
     shared.json        what other runs of a study had computed already, per stage
     result.json        the result, once the run is complete
-    predictions/       right or wrong for each test problem, one Parquet file per stage
+    predictions/       right or wrong for each test problem, one Parquet file per stage and, with
+                       a JSON file beside it, per test point within a fit
     model/             the fine-tuned model, as save_pretrained writes it
 """
 
@@ -110,6 +111,7 @@ class RunState:
     scored: list[int] = field(default_factory=list)  # rounds in the score store
     train: list[int] = field(default_factory=list)
     cost: dict[str, float] = field(default_factory=dict)
+    cost_of_choices: dict[str, float] = field(default_factory=dict)  # see Stage._choosing
     strategy: dict[str, Any] = field(default_factory=dict)
     curve: list[dict[str, Any]] = field(default_factory=list)
     labels: dict[str, dict[str, Any]] = field(default_factory=dict)  # bought, by round

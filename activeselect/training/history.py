@@ -52,6 +52,21 @@ class Cost:
     completions_saved: int = 0
     labels: int = 0
 
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(**{name: value - getattr(other, name) for name, value in vars(self).items()})
+
+    @property
+    def of_training(self) -> Cost:
+        """The part that training alone took."""
+        return Cost(**{name: getattr(self, name) for name in TRAINING})
+
+
+#: What training costs; the rest is for measuring and choosing.
+TRAINING = ("train_s", "tokens_trained", "samples_seen")
+
 
 @dataclass
 class History:

@@ -14,8 +14,6 @@ from typing import Any
 
 import lightning
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from activeselect.arrays import IntArray
 from activeselect.config import RunConfig, config_hash, prompt_of, settings_of_scores, to_plain
@@ -31,7 +29,7 @@ from activeselect.files import explained, read_json, read_object, write_text
 from activeselect.forecast.live import Forecaster, RunForecaster, forecaster_for
 from activeselect.scoring.distributed import Chunks, once, rank, world_size
 from activeselect.scoring.families import context_length
-from activeselect.scoring.scorer import LiveScorer
+from activeselect.scoring.scorer import LiveScorer, Scores
 from activeselect.scoring.signals import measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.registry import create
@@ -60,6 +58,7 @@ from activeselect.training.launch import check_accelerator, connected, quiet, st
 from activeselect.training.loggers import checked_loggers, close_loggers, make_loggers
 from activeselect.training.memory import MemoryWatch, after_memorization, watched
 from activeselect.training.module import ReasoningModule, load_model, save_model
+from activeselect.training.points import TestPoints, accuracy_of, write_predictions
 from activeselect.training.shared import (
     KeepEpochs,
     common_stage,
@@ -119,6 +118,33 @@ class Stage:
                 selections=folder.file("selections"),
             ),
         )
+        rounds, size = self.config.rounds, len(self.train)
+        self.points = TestPoints(
+            folder.predictions(self.number).parent,
+            self.number,
+            folder.seals,
+            every=size * (rounds.evaluate_every or math.inf),
+            total=size * self.config.recipe.epochs,
+            seen=lambda: self.active.cost.samples_seen - self._spent().samples_seen,
+            test=self._test,
+            entry=self._curve_entry,
+        )
+        if rounds.evaluate_every and run.data.test is not None:
+            self.active.test = self.points
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing is chosen after this stage."""
+        return self.number + 1 == len(self.run_.budgets)
+
+    @property
+    def _epochs(self) -> int:
+        """Passes over the train set; fewer than the recipe's where no more is needed."""
+        rounds, epochs = self.config.rounds, self.config.recipe.epochs
+        stops = rounds.short_stages and rounds.restart and not self.last
+        if not stops or self.active.measures_at_choice:
+            return epochs
+        return rounds.last_scored(self.number, epochs) if self.active.measurer.what else 0
 
     def _forecaster(self) -> Forecaster | None:
         """One that knows the tests of the stages before, where it can use them."""
@@ -130,6 +156,25 @@ class Stage:
     def _spent(self) -> Cost:
         """Before this stage."""
         return Cost(**self.state.cost)  # type: ignore[arg-type]  # counts are written as integers
+
+    def _choosing(self, trained: Cost) -> Cost:
+        """What choosing the train sets has cost a run with short stages, this choice included.
+
+        Args:
+            trained: spent when the stage was trained and tested.
+        """
+        whole = self.active.measures_at_choice or not self.config.rounds.restart
+        measured = (trained if whole else self.active.measured_cost) - self._spent()
+        before = Cost(**self.state.cost_of_choices)  # type: ignore[arg-type]
+        return before + measured + (self.active.cost - trained)
+
+    def _cost_of_model(self, *, complete: bool) -> Cost:
+        """What the model as it is costs a run that wants no other: no test, no score after it."""
+        now = self.active.cost
+        if self.config.rounds.mode == "reweight":
+            return self.active.trained_cost if complete else now
+        choices = Cost(**self.state.cost_of_choices)  # type: ignore[arg-type]
+        return choices + (now - self._spent()).of_training
 
     def _stored_history(self, store: ScoreStore) -> History:
         if not self.resumes:
@@ -147,12 +192,13 @@ class Stage:
     ) -> RunState:
         """Train, test, and choose what joins the train set; returns the state after the stage."""
         accuracy = self._train_and_test(progress, progress_bar, loggers)
-        entry = self._curve_entry(accuracy)
-        train = self.train
-        if self.number + 1 < len(self.run_.budgets):
+        entries = [*self.points.entries(), self._curve_entry(accuracy, complete=True)]
+        train, trained = self.train, replace(self.active.cost)
+        if not self.last:
+            self.active.epoch = self.config.recipe.epochs  # a short stage draws as a whole one does
             train = self._acquire(self.run_.budgets[self.number + 1] - len(train))
         self._note_shared()
-        last = self.number + 1 == len(self.run_.budgets)
+        last = self.last
         if (last and self.config.save_model) or not (last or self.config.rounds.restart):
             self._save_model(last)
         return RunState(
@@ -162,8 +208,9 @@ class Stage:
             train=train.tolist(),
             cost=asdict(self.active.cost),
             labels=self.state.labels,
+            cost_of_choices=asdict(self._choosing(trained)),
             strategy=self.run_.strategy.state_dict(),
-            curve=[*self.state.curve, entry],
+            curve=[*self.state.curve, *entries],
         )
 
     def _save_model(self, last: bool) -> None:
@@ -187,6 +234,10 @@ class Stage:
     ) -> float | None:
         """Test accuracy after the stage, which is trained here unless another run has done so."""
         common = self.common
+        if self._epochs < self.config.recipe.epochs:  # nobody wants to know how good it is
+            if self._epochs:
+                self._fit(progress, progress_bar, loggers)
+            return None
         if common is None:
             self._fit(progress, progress_bar, loggers)
             return self._evaluate(progress)
@@ -260,7 +311,7 @@ class Stage:
                 num_nodes=self.config.num_nodes,
                 strategy=strategy_of(self.config),
                 precision=recipe.precision,  # type: ignore[arg-type]  # checked by Lightning
-                max_epochs=recipe.epochs,
+                max_epochs=self._epochs,
                 gradient_clip_val=recipe.clip or None,
                 accumulate_grad_batches=recipe.accumulate,
                 use_distributed_sampler=False,
@@ -294,11 +345,19 @@ class Stage:
 
     def _evaluate(self, progress: Progress | None) -> float | None:
         """Greedy test accuracy; right or wrong per problem is kept for paired statistics."""
-        test = self.run_.data.test
-        if test is None:
+        if self.run_.data.test is None:
             return None
         if progress is not None:
             progress(self.active.cost.samples_seen, self.run_.total, "testing")
+        scores = self._test(self.model)
+        if rank() == 0:
+            write_predictions(self.folder.predictions(self.number), scores, self.folder.seals)
+        return accuracy_of(scores)
+
+    def _test(self, model: Any) -> Scores:
+        """Greedy answers of the model as it is."""
+        test = self.run_.data.test
+        assert test is not None
         scorer = LiveScorer(
             self.tokenizer,
             get_checker(test.checker),
@@ -306,15 +365,7 @@ class Stage:
             seed=self.config.seed,
             stop=self.run_.prompt.stop,
         )
-        measurer = self.active.measurer
-        scores = measurer.evaluate(self.model, scorer, test, self.run_.test_items)
-        assert scores.correct is not None
-        correct = scores.correct[:, 0]
-        if rank() == 0:
-            table = pa.table({"index": scores.index, "correct": correct})
-            with self.folder.seals.replacing(self.folder.predictions(self.number)) as temporary:
-                pq.write_table(table, temporary)
-        return float(correct.mean())
+        return self.active.measurer.evaluate(model, scorer, test, self.run_.test_items)
 
     def _memory_watch(self) -> MemoryWatch | None:
         audit = self.run_.audit
@@ -337,14 +388,17 @@ class Stage:
             return None
         return after_memorization(rows, self.number, self.config.seed)
 
-    def _curve_entry(self, accuracy: float | None) -> dict[str, Any]:
+    def _curve_entry(self, accuracy: float | None, *, complete: bool = False) -> dict[str, Any]:
         history = self.active.history
         measured = history.measured("premem", since=self.active.measurer.since)
         premem = history.signals["premem"][measured[-1]][1].mean() if measured else None
+        seen = self.train
+        if self.config.rounds.mode == "reweight":  # the set is fixed; how often each is read is not
+            seen = np.repeat(np.arange(len(self.pool)), self.active.times_seen)
         hidden = self.config.data.groups == "hidden"  # from strategies, not from the report
         told = self.pool.stated() if hidden else self.pool
-        names, counts = np.unique(told.groups[self.train], return_counts=True)
-        audited = self.run_.audit and self.run_.audit.values(self.model)
+        names, counts = np.unique(told.groups[seen], return_counts=True)
+        audited = self.run_.audit.values(self.model) if self.run_.audit and complete else None
         return {
             "stage": self.number,
             "round": self.active.round,
@@ -352,12 +406,15 @@ class Stage:
             "unique_examples": len(self.train),
             "samples_seen": self.active.cost.samples_seen,
             "test_accuracy": accuracy,
+            "predictions": self.folder.predictions(self.number).name,
             "test_examples": len(self.run_.test_items),
             "premem": None if premem is None else float(premem),
+            "masked": self.active.masked(),
             "forecast": self._forecast(),
             "warnings": self._warnings(accuracy),
             **({} if audited is None else {"audit": audited, "memory": self._memory()}),
             "cost": asdict(self.active.cost),  # up to here, all stages together
+            "cost_of_model": asdict(self._cost_of_model(complete=complete)),
             "groups": {
                 told.group_names[int(name)]: int(count)
                 for name, count in zip(names, counts, strict=True)
@@ -394,10 +451,11 @@ class Stage:
 class RunResult:
     """What a finished run leaves; the same as ``result.json``.
 
-    ``curve`` has one entry per stage: stage, budget, unique_examples, samples_seen,
+    ``curve`` has one entry per stage and test point: stage, budget, unique_examples, samples_seen,
     test_accuracy (share in [0, 1]), test_examples, premem (dataset level, None if not measured),
-    audit (values by measure, where it was asked for), cost (spent up to here), groups (train
-    examples per group).
+    audit (values by measure, where it was asked for), cost (spent up to here), cost_of_model
+    (without what only tests and records needed), masked (share of the scored examples that counted
+    as memorized, per round), groups (train examples per group; samples read when reweighting).
     """
 
     path: Path

@@ -36,11 +36,8 @@ from activeselect.seals import Seals
 from activeselect.training.adapt import trainable
 from activeselect.training.callback import ActiveSelection
 from activeselect.training.folder import readable
-from activeselect.training.history import Cost
+from activeselect.training.history import TRAINING, Cost
 from activeselect.training.launch import quiet
-
-#: What training costs; measuring and choosing are each run's own.
-_TRAINING = ("train_s", "tokens_trained", "samples_seen")
 
 
 class CommonStage:
@@ -89,7 +86,7 @@ class CommonStage:
             kept = {name: state[name] for name in state if name not in frozen}
             with self.seals.replacing(self._file(epoch, "ckpt")) as temporary:
                 torch.save(kept, temporary)
-        spent = {name: getattr(cost, name) - getattr(start, name) for name in _TRAINING}
+        spent = {name: getattr(cost, name) - getattr(start, name) for name in TRAINING}
         self.seals.write_json(self._file(epoch, "json"), spent)
 
     def publish(self, rows: list[dict[str, Any]]) -> None:

@@ -74,8 +74,10 @@ def test_premem_reweights_by_the_threshold_itself(conformance: ModuleType) -> No
     expected = np.array([1.0, 0.25, 1.0])[both.groups[selection.index]]
     np.testing.assert_array_equal(selection.weight, expected)
     assert len(selection.index) == len(both.train)
-    dropped = conformance.ask(create("premem"), both)
+    dropped = conformance.ask(create({"name": "premem", "floor": 0.0}), both)
     assert set(both.groups[dropped.index]) == {0, 2}
+    default = conformance.ask(create("premem"), both)  # nothing is dropped without being told to
+    np.testing.assert_array_equal(default.weight, selection.weight)
 
 
 def test_the_oracle_reaches_its_targets(conformance: ModuleType) -> None:

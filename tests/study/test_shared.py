@@ -60,7 +60,8 @@ def artefacts(out: Path) -> dict[str, Any]:
     for folder in sorted(out.glob("cells/*/*/*")):
         name = "/".join(folder.parts[-2:])
         result = json.loads((folder / "result.json").read_text())
-        for spent in (result["cost"], *(entry["cost"] for entry in result["curve"])):
+        costs = [entry[name] for entry in result["curve"] for name in ("cost", "cost_of_model")]
+        for spent in (result["cost"], *costs):
             for part in SECONDS:
                 spent.pop(part)
         found[f"{name} result"] = result

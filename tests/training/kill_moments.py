@@ -86,7 +86,8 @@ def forked(config: Path, out: Path, log: Path, die: tuple[str, int, float] | Non
 def digest(folder: Path) -> dict[str, str]:
     """Hash of each thing that a run decides; times are left out."""
     result = json.loads((folder / "result.json").read_text())
-    for spent in (result["cost"], *(entry["cost"] for entry in result["curve"])):
+    costs = [entry[name] for entry in result["curve"] for name in ("cost", "cost_of_model")]
+    for spent in (result["cost"], *costs):
         for name in ("train_s", "score_s", "select_s", "eval_s"):
             del spent[name]
     with (folder / "metrics.csv").open() as handle:

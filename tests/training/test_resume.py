@@ -97,7 +97,7 @@ def test_killed_within_the_turns_of_a_sampling_policy(
     [
         {},
         {
-            "rounds": RoundsConfig(mode="reweight", budgets=(24,)),
+            "rounds": RoundsConfig(mode="reweight", budgets=(24,), evaluate_every=0.5),
             "strategy": {"name": "premem", "threshold": 0.0, "floor": 0.5},
         },
         {"measure": ("prequential",)},

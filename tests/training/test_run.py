@@ -66,7 +66,8 @@ def digest(folder: Path) -> str:
         found.update(json.dumps(pq.read_table(file).to_pydict()).encode())
     result = json.loads((folder / "result.json").read_text())
     seconds = ("train_s", "score_s", "select_s", "eval_s")
-    for spent in (result["cost"], *(entry["cost"] for entry in result["curve"])):
+    costs = [entry[name] for entry in result["curve"] for name in ("cost", "cost_of_model")]
+    for spent in (result["cost"], *costs):
         for name in seconds:
             del spent[name]
     found.update(json.dumps([result["curve"], result["cost"]]).encode())
