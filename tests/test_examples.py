@@ -47,8 +47,8 @@ def test_the_notebook_was_executed_in_order_without_an_error(notebook: Path) -> 
     cells = code_of(notebook)
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     text = json.dumps(cells)
-    assert '"output_type": "error"' not in text
-    assert "Warning" not in text
+    for word in ('"output_type": "error"', "stderr", "Warning", "/tmp/", "/home/", "site-packages"):
+        assert word not in text
     assert "image/png" in text or notebook.stem == "lightning_module"
     assert notebook.stat().st_size < 700_000
 
@@ -63,10 +63,12 @@ def test_the_notebook_was_executed_in_order_without_an_error(notebook: Path) -> 
 )
 def test_the_notebook_runs(name: str, tmp_path: Path) -> None:
     code = "\n".join("".join(cell["source"]) for cell in code_of(EXAMPLES / f"{name}.ipynb"))  # type: ignore[arg-type]
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "docs").symlink_to(EXAMPLES.parent / "docs")
     (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:__main__", str(tmp_path / f"{name}.py")],
-        cwd=EXAMPLES,
+        cwd=tmp_path / "examples",
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

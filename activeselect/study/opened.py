@@ -152,7 +152,8 @@ class OpenedRun:
         """One row per stage and group: ``examples`` in the train set, and how many are ``new``."""
         import pandas as pd
 
-        rows, before = [], dict[str, int]()
+        rows: list[dict[str, Any]] = []
+        before: Mapping[str, int] = {}
         for entry in self.result["curve"]:
             for group, count in entry["groups"].items():
                 row = {"stage": entry["stage"], "budget": entry["budget"], "group": group}
