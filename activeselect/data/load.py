@@ -56,7 +56,7 @@ LAYOUTS = (GSM8K, MATH_BY_SUBJECT, MATH)
 
 
 def load_pool(
-    source: str | Path,
+    source: str | Path | RowSource,
     *,
     split: str = "train",
     columns: ColumnNames | Mapping[str, str | None] | None = None,
@@ -77,7 +77,8 @@ def load_pool(
 
     Args:
         source: a ``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet`` file, a folder with
-            one such file per split, a folder from ``save_to_disk``, or a hub id.
+            one such file per split, a folder from ``save_to_disk``, a hub id, or rows
+            (:func:`activeselect.data.records.rows_of`).
         split: which split of a folder or hub dataset; a single file has no splits.
         columns: column names by role (question, trace, answer, group, id,
             difficulty).
@@ -113,8 +114,10 @@ def load_pool(
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, got {limit}; leave it out to read all rows.")
     named = ColumnNames.of(columns)
-    rows = _open(str(source), split, config, revision)
-    layout = _layout_of(rows, str(source), named)
+    rows = source
+    if not isinstance(rows, RowSource):
+        rows = _open(str(source), split, config, revision)
+    layout = _layout_of(rows, rows.name if rows is source else str(source), named)
     roles = named.over(layout.columns).resolve(
         _known_columns(rows), rows.name, labels_required=labels_required
     )
@@ -252,17 +255,39 @@ class LoadedData:
     reports: dict[str, DataReport] = field(default_factory=dict)
 
 
-def load_data(config: DataConfig, *, seed: int, labels_required: bool = True) -> LoadedData:
+#: What ``data.source`` and ``data.test`` say where a pool was given in Python.
+GIVEN = "pool:"
+
+
+def load_data(
+    config: DataConfig,
+    *,
+    seed: int,
+    labels_required: bool = True,
+    pool: Pool | None = None,
+    test: Pool | None = None,
+) -> LoadedData:
     """Load or generate the pool and the test set; the pool's traces as ``config.traces`` says.
 
     Args:
         seed: of a generated preset; real data does not depend on it.
         labels_required: whether a row of the pool must have a trace and an answer; a row of the
             test always must.
+        pool, test: to be used instead of what ``config`` names; without a test the run has none.
 
     Raises:
         DataError: if a source cannot be read or rows are broken (see ``docs/guide/data.md``).
     """
+    if pool is not None:
+        pool = _intervened(config, pool, seed)
+        return LoadedData(
+            pool.hidden() if config.groups == "hidden" else pool, test, PromptConfig()
+        )
+    if config.source.startswith(GIVEN):
+        raise DataError(
+            f"data.source: {config.source} is a pool that a program held in Python; give it again: "
+            "ActiveRun(config, pool=...)."
+        )
     if config.preset is not None:
         sizes = {"pool_size": config.pool_size, "test_size": config.test_limit}
         given = {name: size for name, size in sizes.items() if size is not None}

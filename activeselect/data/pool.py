@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Literal, overload
 
 import datasets
 import numpy as np
@@ -81,7 +83,7 @@ class Pool:
         self.dataset = dataset.select_columns(list(self._columns))
         self.checker = checker
         self._given = grouping
-        self._labels = labels
+        self._labels = dict(labels)
 
     @classmethod
     def from_problems(cls, problems: Iterable[Problem], *, checker: str) -> Pool:
@@ -100,10 +102,83 @@ class Pool:
         columns = {name: [row[name] for row in rows] for name in (*COLUMNS, DIFFICULTY)}
         return cls(datasets.Dataset.from_dict(columns), checker=checker)
 
+    @classmethod
+    def from_records(
+        cls,
+        records: Any,
+        *,
+        checker: str,
+        columns: Mapping[str, str | None] | None = None,
+        tokenizer: Any = None,
+        on_bad_row: Literal["stop", "skip"] = "stop",
+        append_answer: bool = False,
+        labels_required: bool = True,
+    ) -> Pool:
+        """Build a pool from what a program holds; rows are checked as those of a file are.
+
+        Args:
+            records: a list of dicts, a ``pandas.DataFrame`` or a ``datasets.Dataset``. Without an
+                answer column the answer is read out of the trace by the checker, without an id
+                column rows are numbered from 0. Chat rows (``messages``): the last assistant turn
+                is the trace, the user's turn before it the question.
+            checker: name of the answer checker, such as ``"gsm8k"`` or ``"marker:Answer:"``.
+            columns: column name by role (question, trace, answer, group, id, difficulty).
+            tokenizer: for chats of more turns: its template makes the prompt of all turns but the
+                last, which then is the question; train with the prompt ``{question}``.
+            on_bad_row: ``stop`` raises once all broken rows are known, ``skip`` leaves them out.
+            append_answer: to a trace that does not state its answer, add a line that does.
+            labels_required: whether a row without a trace and an answer is broken.
+
+        Raises:
+            DataError: if rows are broken, or there are none.
+            ConfigError: if the records are of another kind, or an argument is unknown.
+
+        Example:
+            >>> rows = [{"q": "1 + 1 ?", "how": "1 and 1 make 2"}]
+            >>> Pool.from_records(rows, checker="number", columns={"question": "q", "trace": "how"})
+            Pool(1 problem, 1 group, checker 'number')
+        """
+        from activeselect.data.load import load_pool
+        from activeselect.data.records import rows_of
+
+        return load_pool(
+            rows_of(records, tokenizer=tokenizer),
+            columns=columns,
+            checker=checker,
+            on_bad_row=on_bad_row,
+            append_answer=append_answer,
+            labels_required=labels_required,
+        )[0]
+
+    def __repr__(self) -> str:
+        parts = [_count(len(self), "problem"), _count(len(self.group_names), "group")]
+        missing = int((~self.is_labelled).sum())
+        parts += [f"{missing} without a label"] if missing else []
+        return f"Pool({', '.join(parts)}, checker {self.checker!r})"
+
+    def _repr_html_(self) -> str:
+        """The first problems as a table, for notebooks."""
+        cells = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td>{escape(_short(getattr(problem, name)))}</td>" for name in COLUMNS)
+            + "</tr>"
+            for problem in self[:5]
+        )
+        return f"<p>{escape(repr(self))}</p><table><tr>{cells}</tr>{rows}</table>"
+
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Problem:
+    @overload
+    def __getitem__(self, index: int) -> Problem: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pool: ...
+
+    def __getitem__(self, index: int | slice) -> Problem | Pool:
+        if isinstance(index, slice):
+            return self.subset(range(*index.indices(len(self))))
         return self.problems([int(index) % len(self)])[0]
 
     def __iter__(self) -> Iterator[Problem]:
@@ -226,6 +301,15 @@ class Pool:
             stated = () if problem.difficulty is None else (problem.difficulty,)
             digest.update(repr(fields + stated).encode())
         return digest.hexdigest()[:16]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _stated(dataset: datasets.Dataset) -> bool:

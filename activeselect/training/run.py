@@ -16,10 +16,17 @@ import lightning
 import numpy as np
 
 from activeselect.arrays import IntArray
-from activeselect.config import RunConfig, config_hash, prompt_of, settings_of_scores, to_plain
+from activeselect.config import (
+    NO_TEST,
+    RunConfig,
+    config_hash,
+    prompt_of,
+    settings_of_scores,
+    to_plain,
+)
 from activeselect.data.answers import get_checker
 from activeselect.data.inputs import changed, model_source, snapshot
-from activeselect.data.load import fit_to_context, load_data
+from activeselect.data.load import GIVEN, fit_to_context, load_data
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, check_texts, encode, with_examples
 from activeselect.data.regions import with_regions
@@ -483,6 +490,8 @@ class ActiveRun:
         initial: positions of the first train set, int ``[budgets[0]]``; default: drawn at random.
         forecaster: forecasts test accuracy after each round, for the log and the result; default:
             the one that ``config.forecast`` names (:mod:`activeselect.forecast.live`).
+        pool: what to learn from instead of ``config.data`` (:meth:`Pool.from_records`).
+        test: what to be judged on; with ``pool`` alone there is no test.
     """
 
     def __init__(
@@ -492,7 +501,10 @@ class ActiveRun:
         strategy: Strategy | None = None,
         initial: IntArray | None = None,
         forecaster: Forecaster | None = None,
+        pool: Pool | None = None,
+        test: Pool | None = None,
     ) -> None:
+        config = _with_given(config, pool, test)
         self.config = config
         check_accelerator(config.accelerator)
         self.model_files = snapshot(model_source(config.model))  # before they are read
@@ -501,7 +513,9 @@ class ActiveRun:
         self.model, self.tokenizer = load_model(config.model)
         check(self.model, config.recipe)
         acquires = config.rounds.mode == "acquire"
-        data = load_data(config.data, seed=config.seed, labels_required=not acquires)
+        data = load_data(
+            config.data, seed=config.seed, labels_required=not acquires, pool=pool, test=test
+        )
         self.labeler = labeler_of(config.labeler, data.pool)
         if config.labeler == "hidden":  # from here on only the labeler can read them
             data = replace(data, pool=data.pool.without_labels())
@@ -818,6 +832,17 @@ class ActiveRun:
         if test is None:
             return []
         return encode(test, np.arange(len(test)), self.tokenizer, self.prompt)
+
+
+def _with_given(config: RunConfig, pool: Pool | None, test: Pool | None) -> RunConfig:
+    """The config that says which pools were given; a run folder belongs to these."""
+    if pool is None:
+        if test is not None:
+            raise ConfigError("ActiveRun: expected pool= with test=; received a test alone.")
+        return config
+    judged = NO_TEST if test is None else f"{GIVEN}{test.fingerprint}"
+    data = replace(config.data, source=f"{GIVEN}{pool.fingerprint}", test=judged)
+    return replace(config, data=data)
 
 
 def _result(folder: RunFolder) -> RunResult:

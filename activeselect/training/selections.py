@@ -94,7 +94,7 @@ def read_selections(run: Path) -> dict[int, pa.Table]:
     return {number: pq.read_table(found[number]) for number in sorted(found)}
 
 
-def export(run: Path, *, what: str, format: str, out: Path) -> int:
+def export(run: Path, *, what: str, format: str, out: Path, pool: Pool | None = None) -> int:
     """Write rows of a run with their texts.
 
     Args:
@@ -104,6 +104,7 @@ def export(run: Path, *, what: str, format: str, out: Path) -> int:
             selection) or ``scores`` (the newest measurement of every signal per scored example).
         format: ``jsonl``, ``parquet``, or ``hf`` (a folder as ``datasets`` saves and loads it).
         out: file, or folder for ``hf``; must not exist.
+        pool: that the run was given in Python; default: read from ``data.source``.
 
     Returns:
         how many rows were written.
@@ -122,7 +123,7 @@ def export(run: Path, *, what: str, format: str, out: Path) -> int:
     rows = {"selected": _selected, "train": _train, "scores": _scores}[what](
         run, config, selections
     )
-    table = _with_texts(rows, config, run)
+    table = _with_texts(rows, config, run, pool)
     _write(table, format, out)
     return int(table.num_rows)
 
@@ -162,9 +163,10 @@ def _scores(run: Path, config: RunConfig, selections: dict[int, pa.Table]) -> pa
     return pa.table(columns)
 
 
-def _with_texts(rows: pa.Table, config: RunConfig, run: Path) -> pa.Table:
+def _with_texts(rows: pa.Table, config: RunConfig, run: Path, given: Pool | None) -> pa.Table:
     """The rows with question, trace, answer and group, read from the run's data."""
-    pool = load_data(config.data, seed=config.seed).pool
+    acquires = config.rounds.mode == "acquire"
+    pool = given or load_data(config.data, seed=config.seed, labels_required=not acquires).pool
     index = rows["index"].to_numpy()
     known = dict(zip(*_pairs(run), strict=True))
     ids = pool.dataset.select_columns("id")[:]["id"]

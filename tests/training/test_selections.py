@@ -13,8 +13,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
-from activeselect.errors import ConfigError, StoreError
+from activeselect.config import (
+    DataConfig,
+    PromptConfig,
+    RecipeConfig,
+    RoundsConfig,
+    RunConfig,
+    ScoringConfig,
+)
+from activeselect.data.pool import Pool
+from activeselect.data.skills import build_preset
+from activeselect.errors import ConfigError, DataError, StoreError
 from activeselect.training.run import ActiveRun
 from activeselect.training.selections import export, read_selections
 
@@ -106,3 +115,39 @@ def test_what_cannot_be_exported_is_said(acquired: Path, tmp_path: Path) -> None
         export(acquired, what="train", format="jsonl", out=tmp_path / "there")
     with pytest.raises(StoreError, match="expected a run folder with selections"):
         export(tmp_path, what="train", format="jsonl", out=tmp_path / "x")
+
+
+def test_a_run_takes_pools_that_a_program_holds(tiny_model: Path, tmp_path: Path) -> None:
+    built = build_preset("mixed", seed=0, pool_size=40, test_size=4)
+    rows = [{"question": p.question, "trace": p.trace} for p in built.pool]
+    pool = Pool.from_records(rows, checker=built.pool.checker)
+    rounds = RoundsConfig(mode="acquire", budgets=(10, 14), score_every=2)
+    config = replace(SMALL, model=str(tiny_model), strategy="random", rounds=rounds)
+    config = replace(config, prompt=PromptConfig("{question} ", "{trace}"))
+    result = ActiveRun(config, pool=pool, test=built.test).run(tmp_path / "run")
+    assert result.curve[-1]["test_examples"] == 4
+    stored = json.loads((tmp_path / "run" / "config.json").read_text())["data"]
+    assert stored["source"] == f"pool:{pool.fingerprint}"
+    with pytest.raises(StoreError, match="other settings"):
+        ActiveRun(config, pool=pool[:30], test=built.test).run(tmp_path / "run")
+    with pytest.raises(DataError, match="give it again"):
+        export(tmp_path / "run", what="train", format="jsonl", out=tmp_path / "x.jsonl")
+    out = tmp_path / "x.jsonl"
+    assert export(tmp_path / "run", what="train", format="jsonl", out=out, pool=pool) == 14
+
+
+def test_leaks_are_listed_in_the_run_folder(tiny_model: Path, tmp_path: Path) -> None:
+    built = build_preset("mixed", seed=0, pool_size=40, test_size=4)
+    for name, problems in (("train", [*built.pool, *built.test]), ("test", [*built.test])):
+        rows = (json.dumps({"question": p.question, "trace": p.trace}) + "\n" for p in problems)
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    train, test = (str(tmp_path / f"{name}.jsonl") for name in ("train", "test"))
+    data = DataConfig(train, test=test, checker=built.pool.checker)
+    rounds = RoundsConfig(mode="acquire", budgets=(10,), score_last=False)
+    config = replace(SMALL, model=str(tiny_model), strategy="random", rounds=rounds, data=data)
+    ActiveRun(replace(config, prompt=PromptConfig("{question} ", "{trace}"))).run(tmp_path / "run")
+    lines = (tmp_path / "run" / "duplicates.jsonl").read_text().splitlines()
+    leaks = [row for row in map(json.loads, lines) if row["of"] == "test"]
+    assert [(row["line"], row["other_line"]) for row in leaks] == [
+        (41 + i, 1 + i) for i in range(4)
+    ]
