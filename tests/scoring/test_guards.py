@@ -80,10 +80,14 @@ def test_shares_count_both_ways_of_reading_an_answer() -> None:
 
 def test_a_gap_is_an_error_with_its_size() -> None:
     correct = np.array([[True, False], [True, True]])
-    tally = {"gap": 0.6, "compared": 2.0, "compared_in_16_bits": 2.0}
+    tally = {"gap": 4.8, "compared": 16.0, "compared_in_16_bits": 16.0}
     assert sampling_quality(correct, 0, tally, largest_gap=0.31)["sampler_gap"] == 0.3
-    with pytest.raises(ModelError, match=r"2 sampled tokens by 0.3 nats .* at most 0.2. .* stale"):
+    with pytest.raises(ModelError, match=r"16 sampled tokens by 0.3 nats .* at most 0.2. .* stale"):
         sampling_quality(correct, 0, tally)
+    few = {"gap": 3.7, "compared": 4.0, "compared_in_16_bits": 4.0}  # one unlikely token
+    assert sampling_quality(correct, 0, few)["sampler_gap"] == 0.925
+    with pytest.raises(ModelError, match="by nan nats"):
+        sampling_quality(correct, 0, {**few, "gap": np.nan})
     exact = {"gap": 0.06, "compared": 2.0}
     with pytest.raises(ModelError, match=r"by 0.03 nats .* at most 0.02"):
         sampling_quality(correct, 0, exact)
