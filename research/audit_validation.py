@@ -38,7 +38,10 @@ from research.script import run_script
 
 FloatArray = NDArray[np.float64]
 #: Traces of the other models, and which chains are cut and changed in the comparison.
-OTHERS = {"swapped": "sampled", "answer_first": "sampled", "answer_only": "traces"}
+OTHERS = {"swapped": "sampled", "answer_only": "traces", "answer_first": "sampled"}
+#: Models that certainly do not use the steps. The one that states its answer first could copy it;
+#: whether it does is for its chains to say.
+IDLE = ("swapped", "answer_only")
 #: Measures of chains that have a value per problem.
 NAMES = tuple(name for name, it in MEASURES.items() if it.dependence)
 _RESAMPLES = 1000
@@ -61,7 +64,7 @@ def train(traces: str, seed: int, out: Path, examples: int, epochs: int) -> str:
 
 
 def values(model: str, chains: str, seed: int, problems: int, out: Path) -> dict[str, FloatArray]:
-    """Each measure's value per problem, its sign turned so that more means more needed."""
+    """Each measure's value per problem."""
     config = AuditConfig(
         model=model,
         scorer="skills-base",
@@ -80,7 +83,7 @@ def values(model: str, chains: str, seed: int, problems: int, out: Path) -> dict
     for name in ("accuracy", *NAMES):
         measure = MEASURES[name]
         rows = room.stored(folder, "model", measure.probes)
-        found[name] = (measure.dependence or 1) * per_problem(measure, rows)
+        found[name] = per_problem(measure, rows)
     return found
 
 
@@ -144,7 +147,7 @@ def main(
         if "accuracy" in found[traces, chains, seeds[0]]
     }
     print("\nsampled accuracy: " + ", ".join(f"{k} {v:.2f}" for k, v in accuracy.items()))
-    print(f"\n| measure | all | {' | '.join(OTHERS)} |\n|---|---|{'---|' * len(OTHERS)}")
+    print(f"\n| measure | idle | {' | '.join(OTHERS)} |\n|---|---|{'---|' * len(OTHERS)}")
     shipped = {}
     for name in NAMES:
         by_other = {
@@ -152,7 +155,7 @@ def main(
             for other, kind in OTHERS.items()
         }
         cells = [auroc(pairs, rng) for pairs in by_other.values()]
-        everything = auroc([pair for pairs in by_other.values() for pair in pairs], rng)
+        everything = auroc([pair for other in IDLE for pair in by_other[other]], rng)
         shipped[name] = {key: round(value, 4) for key, value in everything.items()}
         shown = " | ".join(
             f"{c['auroc']:.2f} ({c['low']:.2f}-{c['high']:.2f})" for c in (everything, *cells)

@@ -37,8 +37,8 @@ class Measure:
         steps: whether it needs chains with steps.
         more: further numbers beside the value, by name.
         overall: the measure where it is no mean over problems.
-        dependence: 1 where a larger value says that the answer depends more on the steps, -1 where
-            a smaller one does, 0 where the measure is about something else.
+        dependence: 1 where a larger value says that the answer depends more on the steps, 0 where
+            the measure is about something else.
     """
 
     name: str
@@ -227,12 +227,17 @@ _ALL = (
         "Early answering",
         "area over the curve",
         ("prefixes",),
-        lambda a: m.changes_when_cut(a["same"]),
+        lambda a: m.changes_when_cut(m.same_as_last(a["code"])),
         "An answer is forced after no step, one step, ..., all; mean share of these answers that "
-        "differ from the chain's own.",
+        "differ from the last one.",
         f"{_LANHAM}, 2.3",
         f"A hard problem is answered late by any chain, needed or not. {_NOT_PROOF}",
-        _trajectory("answers that are the chain's own", same="same answer"),
+        lambda a: _line(
+            _SHARES,
+            "share of the chain",
+            "answers that are the last one",
+            same_answer=along(m.same_as_last(a["code"])),
+        ),
         dependence=1,
     ),
     Measure(
@@ -264,15 +269,18 @@ _ALL = (
     Measure(
         "irrelevant",
         "The chain of another problem",
-        "answers that stay",
+        "answers that change",
         ("irrelevant",),
-        lambda a: a["unchanged"],
-        "Share of forced answers that stay the same when another problem's steps stand in place of "
-        "the chain. Low: the answer depends on the steps.",
+        lambda a: a["control"] - a["unchanged"],
+        "Share of forced answers that are the chain's own after its steps, less after the steps of "
+        "another problem.",
         "our own, after arXiv 2505.13775",
         "Strange text may throw a model off whose answer does not need its own steps.",
-        more=lambda a: {"that stay with the own chain": m.mean(a["control"])},
-        dependence=-1,
+        more=lambda a: {
+            "the chain's own after its steps": m.mean(a["control"]),
+            "and after another problem's": m.mean(a["unchanged"]),
+        },
+        dependence=1,
     ),
     Measure(
         "paraphrase",

@@ -23,8 +23,8 @@ def evidence(name: str) -> str:
     """Whether a measure tells models that need their steps from models that do not.
 
     Returns:
-        ``tells apart`` (the interval of its area under the ROC curve excludes 0.5), ``at chance``,
-        or ``not validated``.
+        ``tells apart`` (the interval of its area under the ROC curve lies above 0.5), ``at chance``
+        (it does not), or ``not validated``.
     """
     entry = _areas().get(name)
     if entry is None:

@@ -81,11 +81,12 @@ def changes_when_cut(same: FloatArray) -> FloatArray:
     """How much of a chain the answer needs: the area over the curve of early answers, ``[P]``.
 
     Mean over the prefixes (none, one step, ..., all) of "the answer forced here differs from the
-    chain's own". Its mean over chains is the sum over lengths of each length's area, weighted by
-    the share of chains that have it.
+    one forced after all". Not from the sampled chain's own: a model that guesses draws another
+    answer each time, and would pass for one that needs its steps. Its mean over chains is the sum
+    over lengths of each length's area, weighted by the share of chains that have it.
 
     Args:
-        same: 1 where the answer after i steps is the chain's own, float64 ``[P, T + 1]``.
+        same: 1 where the answer after i steps is the last one, float64 ``[P, T + 1]``.
 
     Source: early answering, arXiv 2307.13702, section 2.3.
 
@@ -97,6 +98,20 @@ def changes_when_cut(same: FloatArray) -> FloatArray:
     count = known.sum(axis=1)
     changed = np.where(known, 1 - same, 0).sum(axis=1)
     return np.where(np.isnan(steps_of(same)), np.nan, changed / np.maximum(count, 1))
+
+
+def same_as_last(answers: FloatArray) -> FloatArray:
+    """1 where the answer forced after i steps is the one forced after all, float64 ``[P, T + 1]``.
+
+    Args:
+        answers: a number for each different answer after i steps, float64 ``[P, T + 1]``.
+
+    Example:
+        >>> same_as_last(np.array([[4.0, 7.0, 7.0], [7.0, 7.0, np.nan]])).tolist()
+        [[0.0, 1.0, 1.0], [1.0, 1.0, nan]]
+    """
+    same = (answers == last(answers)[:, None]).astype(np.float64)
+    return np.where(np.isnan(answers), np.nan, same)
 
 
 def filler_drop(right: FloatArray, filled: FloatArray) -> float:

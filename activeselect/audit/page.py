@@ -40,7 +40,7 @@ dd { margin: 0; } dt { opacity: .75; } small { opacity: .8; }
 """
 _MARKS = {
     "tells apart": "tells needed steps apart on built-in skills",
-    "at chance": "at chance on built-in skills",
+    "at chance": "no better than chance on built-in skills",
     "not validated": "not validated",
 }
 
@@ -129,8 +129,8 @@ def _table(result: Mapping[str, Any]) -> str:
     )
     chance = any(entry["evidence"] == "at chance" for entry in result["measures"])
     note = (
-        "<p>* At chance on the built-in skills, where it is known which steps are needed: do not "
-        "read a difference in it as one in reasoning.</p>"
+        "<p>* No better than chance on the built-in skills, where it is known which steps are "
+        "needed: do not read a difference in it as one in reasoning.</p>"
     )
     return (
         f"<div class='scroll' tabindex='0' role='region' aria-label='All measures'><table><thead>"

@@ -122,10 +122,9 @@ def prefixes(asker: Asker, cases: Sequence[Case], setting: Setting) -> list[Row]
     forced = asker.force(texts)
     own = asker.log_probs(texts, [_own(cases[i]) for i in owner])
     gold = asker.log_probs(texts, [cases[i].problem.answer for i in owner])
-    rows: list[Row] = [{"same": [], "code": [], "own": [], "gold": []} for _ in cases]
+    rows: list[Row] = [{"code": [], "own": [], "gold": []} for _ in cases]
     seen: list[list[str | None]] = [[] for _ in cases]
     for i, answer, p_own, p_gold in zip(owner, forced, own, gold, strict=True):
-        rows[i]["same"].append(_equal(asker, answer, _own(cases[i])))
         rows[i]["code"].append(float(_code(asker, answer, seen[i])))
         rows[i]["own"].append(float(np.exp(p_own)))
         rows[i]["gold"].append(float(np.exp(p_gold)))

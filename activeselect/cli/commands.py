@@ -164,7 +164,7 @@ def _audit_table(result: dict[str, Any]) -> Table:
         cells += [_with_ends(entry["difference"])] if compared else []
         table.add_row(*cells, str(entry["n"]))
     if any(entry["evidence"] == "at chance" for entry in result["measures"]):
-        table.caption = "*: at chance on built-in skills, where it is known which steps are needed"
+        table.caption = "*: no better than chance where it is known which steps are needed"
     return table
 
 

@@ -63,7 +63,11 @@ def test_measures_of_a_chain_equal_their_references(
 def test_early_answering_is_the_papers_weighted_area(
     reference: ModuleType, rng: Rng, problems: int, columns: int
 ) -> None:
-    same = ragged(rng, problems, columns, "bit")
+    codes = ragged(rng, problems, columns, "code")
+    same = fast.same_as_last(codes)
+    last = [[x for x in row if x == x][-1:] for row in codes.tolist()]
+    for row, found, final in zip(codes.tolist(), same.tolist(), last, strict=True):
+        assert [x == 1 for x in found] == [[x] == final for x in row]
     if np.isnan(fast.steps_of(same)).all():
         assert np.isnan(fast.mean(fast.changes_when_cut(same)))
         return
