@@ -11,6 +11,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from activeselect.arrays import IntArray
@@ -18,7 +19,7 @@ from activeselect.config import PromptConfig, RoundsConfig, ScoringConfig
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encode, with_examples
 from activeselect.errors import ConfigError, DataError
-from activeselect.files import explained, sync
+from activeselect.files import explained, make_folder, sync
 from activeselect.forecast.live import Forecaster, LiveForecast
 from activeselect.scoring.distributed import Chunks
 from activeselect.scoring.generate import pad_token_of
@@ -470,6 +471,34 @@ class ActiveLoader(DataLoader[Any]):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore nothing (see :meth:`state_dict`)."""
+
+
+class StreamedCheckpoint(TorchCheckpointIO):
+    """Writes a checkpoint into its file as it is made.
+
+    Lightning's own makes the whole file in memory first, and a copy of it: with Adam, 24 bytes per
+    weight more than the training itself. It does so to never leave half a file;
+    :class:`FitCheckpoint` writes beside the checkpoint and renames.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write ``checkpoint`` to the file ``path``.
+
+        Raises:
+            OSError: if the disk refuses it; half a file is removed.
+        """
+        make_folder(Path(path).parent)
+        try:
+            with Path(path).open("wb") as file:
+                torch.save(checkpoint, file)
+        except BaseException as error:
+            Path(path).unlink(missing_ok=True)
+            # torch ends the file before it lets the disk's error through, and fails at that again
+            if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 class FitCheckpoint(lightning.Callback):

@@ -51,6 +51,7 @@ from activeselect.training.callback import (
     Progress,
     Report,
     StageOfRun,
+    StreamedCheckpoint,
 )
 from activeselect.training.folder import (
     RunFolder,
@@ -318,6 +319,8 @@ class Stage:
                 num_nodes=self.config.num_nodes,
                 strategy=strategy_of(self.config),
                 precision=recipe.precision,  # type: ignore[arg-type]  # checked by Lightning
+                # sharded weights are gathered and written in a way of their own
+                plugins=None if self.config.parallel == "fsdp" else [StreamedCheckpoint()],
                 max_epochs=self._epochs,
                 gradient_clip_val=recipe.clip or None,
                 accumulate_grad_batches=recipe.accumulate,
