@@ -11,7 +11,16 @@ from typing import Any
 
 
 class ActiveSelectError(Exception):
-    """Base of every error caused by the user's input; the message is complete on its own."""
+    """Base of every error caused by the user's input; the message is complete on its own.
+
+    Example:
+        >>> from activeselect.config import RecipeConfig
+        >>> try:
+        ...     RecipeConfig(epochs=0)
+        ... except ActiveSelectError as error:
+        ...     print(error)
+        recipe.epochs: expected at least 1; received 0.
+    """
 
     #: Another process of the same run says it, too.
     elsewhere: bool = False

@@ -35,6 +35,14 @@ def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
     assert thing.__name__ == name
 
 
+@pytest.mark.parametrize("name", activeselect.PUBLIC)
+def test_a_public_name_shows_how_it_is_used(name: str) -> None:
+    thing = getattr(activeselect, name)
+    own_error = isinstance(thing, type) and issubclass(thing, activeselect.ActiveSelectError)
+    doc = inspect.getdoc(thing) or ""
+    assert own_error or "Example" in doc or "In a script of your own::" in doc
+
+
 def test_the_version_is_the_installed_one() -> None:
     assert activeselect.__version__.split(".")[0].isdigit()
     with pytest.raises(AttributeError, match="no attribute 'nothing_like_it'"):

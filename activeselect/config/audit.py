@@ -87,6 +87,13 @@ class AuditConfig:
         dtype: of the weights: ``auto`` (as stored), ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, or a torch device such as ``cuda:1``.
         seed: of the problems drawn, the samples and the edits.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> AuditConfig(model="runs/first", reference="skills-base", problems=50).problems
+        50
     """
 
     model: str = BUILT_IN_MODEL

@@ -40,6 +40,13 @@ class DataConfig:
             ``answer_first``, or the class path of a function (``activeselect.data.interventions``).
         wrong_from: a folder of `activeselect score`, or of a run, on the same data: its wrong
             completions are what ``messy`` and ``critique`` show.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> DataConfig("train.jsonl", trace="solution", checker="number").on_bad_row
+        'stop'
     """
 
     source: str = "skills:mixed"
@@ -93,7 +100,16 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class Shot:
-    """A worked example that stands before the problem."""
+    """A worked example that stands before the problem.
+
+    Args:
+        question: of the worked example.
+        trace: its worked solution.
+
+    Example:
+        >>> Shot("1 + 1 ?", "1 + 1 = 2 #### 2").question
+        '1 + 1 ?'
+    """
 
     question: str
     trace: str
@@ -117,6 +133,13 @@ class PromptConfig:
             the train pool by the seed. A problem is never its own example.
         separator: between parts (not in a chat).
         stop: texts that end a completion, besides the end token.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> PromptConfig(chat=True, system="State the answer after ####.").chat
+        True
     """
 
     prompt: str = ""

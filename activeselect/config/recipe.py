@@ -22,6 +22,13 @@ class LoraConfig:
         targets: ``all-linear`` (every linear layer but the output), or names of modules.
         dora: learn magnitudes and directions apart (Liu et al., arXiv 2402.09353).
         save: ``adapter`` (small, needs the base model) or ``merged`` (a model like any other).
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> LoraConfig(rank=8, alpha=16.0).targets
+        'all-linear'
     """
 
     rank: int = 16
@@ -51,6 +58,13 @@ class TokensConfig:
     Args:
         share: 1 = all; below, each target counts only with its tokens of the highest predictive
             entropy, at least one ("forking tokens", Wang et al., arXiv 2506.01939, who take 0.2).
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> TokensConfig(share=0.2).share
+        0.2
     """
 
     share: float = 1.0
@@ -81,6 +95,13 @@ class RecipeConfig:
             stay as they are.
         tokens: which target tokens are learned from; default: all.
         lora: train adapters instead of the weights.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> RecipeConfig(epochs=3, batch_size=32, accumulate=4).precision
+        '32-true'
     """
 
     learning_rate: float = 2e-5

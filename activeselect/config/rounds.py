@@ -39,6 +39,13 @@ class RoundsConfig:
             of its own with its own schedule; default: one fit of ``recipe.epochs``.
         regions: replace the pool's groups by that many clusters of its questions, for strategies
             that think in groups.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> RoundsConfig(budgets=(100, 200), score_every=2).mode
+        'acquire'
     """
 
     mode: str = "acquire"
@@ -161,6 +168,13 @@ class ScoringConfig:
         keep_completions: completions stored per example (for reading; 0 = none).
         largest_gap: mean difference, in nats per token, up to which the sampler and the model in
             training may disagree on sampled tokens; default: 0.02, or 0.2 in 16 bits.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> ScoringConfig(samples=4, tau=0.183).policy
+        'exact'
     """
 
     samples: int = 5

@@ -48,6 +48,14 @@ class RunConfig:
         audit: a small audit of the reasoning inside the run (``docs/guide/audit.md``), on one
             device; default: none. Its time is on no bill.
         save_model: write the fine-tuned model of the last stage into the run folder.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> from activeselect.config import RoundsConfig
+        >>> RunConfig(strategy="loss", rounds=RoundsConfig(budgets=(100, 200))).model
+        'skills-base'
     """
 
     model: str = BUILT_IN_MODEL
@@ -133,6 +141,13 @@ class ScoreConfig:
         dtype: of the weights: ``auto`` (as stored), ``float32``, ``bfloat16`` or ``float16``.
         device: ``auto``, or a torch device such as ``cuda:1``.
         seed: of the sampled completions.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> ScoreConfig(model="runs/first", signals=("premem", "ifd")).signals
+        ('premem', 'ifd')
     """
 
     model: str = BUILT_IN_MODEL

@@ -42,6 +42,13 @@ class StudyConfig:
             ``samples_seen``, ``tokens_trained``, ``tokens_total`` (generated ones too), or
             ``seconds``; on all but the first, what selection itself costs is on the bill.
             Default: ``unique_examples`` when acquiring, ``samples_seen`` when reweighting.
+
+    Raises:
+        ConfigError: if a setting is out of its range.
+
+    Example:
+        >>> StudyConfig(strategies={"random": "random", "loss": "loss"}, seeds=(0, 1)).baseline
+        'random'
     """
 
     model: str = BUILT_IN_MODEL

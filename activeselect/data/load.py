@@ -247,7 +247,21 @@ SKILLS_PROMPT = PromptConfig(prompt="{question} ", target="{trace}")
 
 @dataclass(frozen=True)
 class LoadedData:
-    """What a run learns from and is judged on, with the reports of what was left out."""
+    """What a run learns from and is judged on, with the reports of what was left out.
+
+    Attributes:
+        pool: the problems that may be trained on.
+        test: the test problems; None without a test.
+        prompt: how a problem becomes text.
+        reports: what was left out, by split.
+
+    Example:
+        >>> from activeselect.data.pool import Problem
+        >>> problems = [Problem(0, "1 + 1 ?", "so 1 + 1 = 2", "2")]
+        >>> data = LoadedData(Pool.from_problems(problems, checker="number"), None, PromptConfig())
+        >>> len(data.pool), data.test
+        (1, None)
+    """
 
     pool: Pool
     test: Pool | None
@@ -277,6 +291,11 @@ def load_data(
 
     Raises:
         DataError: if a source cannot be read or rows are broken (see ``docs/guide/data.md``).
+
+    Example:
+        >>> from activeselect.config import DataConfig
+        >>> len(load_data(DataConfig("skills:even", pool_size=30), seed=0).pool)
+        30
     """
     if pool is not None:
         pool = _intervened(config, pool, seed)

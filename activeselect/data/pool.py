@@ -38,6 +38,10 @@ class Problem:
     question is not labelled yet. ``group`` names the region
     of the data the problem belongs to (a skill, a subject), or is empty where none is known;
     ``difficulty`` is a number on whatever scale the data states it, if it does.
+
+    Example:
+        >>> Problem(0, "1 + 1 ?", "so 1 + 1 = 2", "2", group="sums").group
+        'sums'
     """
 
     id: int

@@ -57,6 +57,16 @@ class DataReport:
         kept_lines: line number of each problem of the pool, int64 ``[rows_kept]``.
         unlabelled: problems without a trace and an answer.
         duplicates: questions that the test asks, too, or that an earlier row asked.
+
+    Example:
+        >>> from activeselect import load_pool
+        >>> import json, tempfile
+        >>> from pathlib import Path
+        >>> file = Path(tempfile.mkdtemp()) / "mine.jsonl"
+        >>> _ = file.write_text(json.dumps({"question": "1 + 1 ?", "trace": "1 + 1 = 2"}))
+        >>> _, report = load_pool(str(file), checker="number")
+        >>> report.rows_read, report.rows_kept
+        (1, 1)
     """
 
     source: str

@@ -158,6 +158,17 @@ class RunTrace:
         test_accuracy: share of right test answers, ``[R]``; NaN where not tested.
         test_examples: number of test questions, ``[R]``.
         test_samples: completions per test question, ``[R]``.
+
+    Example:
+        >>> import numpy as np
+        >>> one, two = np.ones((1, 1)), np.zeros((1, 1))
+        >>> trace = RunTrace(
+        ...     name="run", dataset="gsm8k", step=np.array([10]), epoch=np.array([1]), train_size=1,
+        ...     learning_rate=2e-5, example_id=np.array([0]), accuracy=one, mean_nll=two,
+        ...     samples=np.array([[5]]), test_accuracy=np.array([0.5]),
+        ...     test_examples=np.array([100]), test_samples=np.array([5]))
+        >>> trace.accuracy.shape
+        (1, 1)
     """
 
     name: str
@@ -216,6 +227,11 @@ def read_traces(folder: Path, dataset: str) -> list[RunTrace]:
     Raises:
         DataError: if the folder or the dataset is missing, a file is damaged or of a newer
             version, a column is missing, or the two tables do not fit together.
+
+    Example::
+
+        runs = read_traces(Path("traces"), "gsm8k")
+        runs[0].test_accuracy
     """
     known = datasets_in(folder)
     if dataset not in known:

@@ -42,6 +42,16 @@ class SelectionCallback(TrainerCallback):
         tokenizer: the model's.
         options: as for :class:`activeselect.ActiveSelection` (strategy, scoring, prompt,
             rounds, seed, ...).
+
+    Raises:
+        ConfigError: if training begins before :meth:`attach`, or rows do not fit the pool.
+
+    Example::
+
+        selection = SelectionCallback(pool, tokenizer, strategy="premem")
+        trainer = Trainer(model, args, train_dataset=selection.dataset(), callbacks=[selection])
+        selection.attach(trainer)
+        trainer.train()
     """
 
     def __init__(self, pool: Pool, tokenizer: Any, **options: Any) -> None:

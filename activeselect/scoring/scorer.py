@@ -52,6 +52,11 @@ class Scores:
     ``nll_sum`` in nats over ``tokens`` target tokens, the end token included. ``columns`` holds
     the other measured signals by name, float64 ``[B]`` each; ``tally`` counts what says whether the
     sampled answers can be trusted (:func:`activeselect.scoring.guards.sampling_quality`).
+
+    Example:
+        >>> correct = np.array([[True, False], [True, True]])
+        >>> Scores(np.array([3, 5]), correct=correct).correct.mean(axis=1).tolist()
+        [0.5, 1.0]
     """
 
     index: IntArray
@@ -197,6 +202,20 @@ class LiveScorer:
         stop: texts that end a completion, besides the end token.
         reference: loads the reference model, for :meth:`reference_loss`.
         engine: completes prompts; default: with the model itself.
+
+    Example:
+        >>> from activeselect import Pool, Problem, ScoringConfig, load_model
+        >>> from activeselect.config import PromptConfig
+        >>> from activeselect.data.answers import get_checker
+        >>> from activeselect.data.prompts import encode
+        >>> model, tokenizer = load_model("skills-base")
+        >>> pool = Pool.from_problems(
+        ...     [Problem(0, "ann has 3 pens", "so answer : 3", "3")], checker="marker:answer :")
+        >>> scorer = LiveScorer(tokenizer, get_checker(pool.checker), ScoringConfig(samples=2))
+        >>> items = encode(pool, [0], tokenizer, PromptConfig())
+        >>> scores = scorer.score(model, items, ["3"], what=frozenset({"nll"}), round=0)
+        >>> bool(scores.nll_sum[0] > 0)
+        True
     """
 
     def __init__(

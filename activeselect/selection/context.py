@@ -36,6 +36,13 @@ class Selection:
         weight: finite, non-negative, not all zero unless empty, float64 ``[K]``.
         score: what each example was chosen by, for the record, float64 ``[K]``; None: by chance.
         reason: how they were chosen, for the record.
+
+    Raises:
+        StrategyError: from :meth:`check`, if it breaks what a strategy promises.
+
+    Example:
+        >>> Selection.of([4, 7], [1.0, 3.0]).weight.tolist()
+        [1.0, 3.0]
     """
 
     index: IntArray
@@ -123,6 +130,14 @@ class SelectionContext:
         vector_signals: those that are a vector per example, each a function that returns float32
             ``[N, D]``; NaN rows where not measured.
         near: see :meth:`spread` and :meth:`scores`.
+
+    Example:
+        >>> context = SelectionContext(
+        ...     round=1, candidates=np.array([0, 1]), train=np.array([0, 1]),
+        ...     times_seen=np.array([3, 3]), groups=np.zeros(2, np.int32),
+        ...     signals={"loss": lambda: np.array([[2.0, 1.0], [1.5, np.nan]])})
+        >>> context.reweights, context.latest("loss").tolist()
+        (True, [1.5, 1.0])
     """
 
     round: int

@@ -112,6 +112,18 @@ class Strategy(ABC):
         reference: path of a reference model, for the signal ``reference_loss``.
         knows_groups: whether it is shown the data's own groups where ``data.groups`` hides them or
             ``rounds.regions`` replaces them: for references such as the oracle.
+
+    Example:
+        >>> class HighLoss(Strategy):
+        ...     '''Prefer examples whose reference trace the model finds unlikely.'''
+        ...
+        ...     name = "high-loss"
+        ...     requires = ("loss",)
+        ...
+        ...     def select(self, context, budget, rng):
+        ...         return draw(context, context.carry(ranks(context.latest("loss"))), budget, rng)
+        >>> HighLoss().requires
+        ('loss',)
     """
 
     name: ClassVar[str]

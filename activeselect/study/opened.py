@@ -42,6 +42,11 @@ def open_run(path: str | Path) -> OpenedRun:
 
     Raises:
         StoreError: if the folder holds no finished run.
+
+    Example::
+
+        run = open_run("runs/first")
+        run.curve
     """
     folder = Path(path)
     if not (folder / "result.json").is_file():
@@ -65,6 +70,11 @@ def open_study(path: str | Path) -> OpenedStudy:
 
     Raises:
         StoreError: if the folder holds no results, or results of another version.
+
+    Example::
+
+        study = open_study("quickstart")
+        study.verdicts
     """
     return OpenedStudy(Path(path), read_results(Path(path)))
 

@@ -34,6 +34,10 @@ class Study:
 
     Args:
         config: all settings.
+
+    Raises:
+        StudyError: from :meth:`run`, if a run failed (the others are reported).
+        StoreError: from :meth:`run`, if the folder holds runs with other settings or data.
     """
 
     def __init__(self, config: StudyConfig) -> None:

@@ -39,6 +39,16 @@ class ReasoningModule(lightning.LightningModule):
         model: a transformers causal LM, as :func:`activeselect.training.adapt.adapt` leaves it.
         recipe: learning rate, schedule, weight decay, parts of a batch, tokens that count.
         total_steps: optimizer steps of the whole fit, for the schedule.
+
+    Raises:
+        TrainingError: from :meth:`training_step`, if the loss is not finite.
+
+    Example:
+        >>> from activeselect.config import RecipeConfig
+        >>> model, tokenizer = load_model("skills-base")
+        >>> module = ReasoningModule(model, RecipeConfig(learning_rate=1e-3), total_steps=10)
+        >>> module.recipe.learning_rate
+        0.001
     """
 
     strict_loading = False  # frozen weights are not in the checkpoint
@@ -256,6 +266,11 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
 
     Raises:
         ModelError: if the folder or hub id is absent, incomplete, or no causal LM.
+
+    Example:
+        >>> model, tokenizer = load_model("skills-base")
+        >>> model.config.model_type
+        'llama'
     """
     where = _found(name)
     base = base_of(Path(where))

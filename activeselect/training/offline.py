@@ -91,6 +91,15 @@ class OfflineScoring:
         config: all settings.
         forecaster: forecasts test accuracy from the history so far; default: the one that
             ``config.forecast`` names.
+
+    Raises:
+        ConfigError: if a setting is unknown.
+        ModelError: if a checkpoint cannot be read.
+
+    Example::
+
+        config = ScoreConfig(model="runs/first", data=DataConfig("train.jsonl", checker="number"))
+        entries = OfflineScoring(config).run(Path("scores"))
     """
 
     def __init__(self, config: ScoreConfig, *, forecaster: Forecaster | None = None) -> None:

@@ -466,6 +466,11 @@ class RunResult:
     audit (values by measure, where it was asked for), cost (spent up to here), cost_of_model
     (without what only tests and records needed), masked (share of the scored examples that counted
     as memorized, per round), groups (train examples per group; samples read when reweighting).
+
+    Example::
+
+        result = ActiveRun(config).run(Path("runs/first"))
+        [(stage["budget"], stage["test_accuracy"]) for stage in result.curve]
     """
 
     path: Path
@@ -495,6 +500,9 @@ class ActiveRun:
             the one that ``config.forecast`` names (:mod:`activeselect.forecast.live`).
         pool: what to learn from instead of ``config.data`` (:meth:`Pool.from_records`).
         test: what to be judged on; with ``pool`` alone there is no test.
+
+    Raises:
+        ActiveSelectError: if a setting, the data, the model or the strategy cannot be used.
     """
 
     def __init__(
