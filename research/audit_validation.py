@@ -1,4 +1,4 @@
-"""Does the audit tell needed steps from idle ones? The table of ``docs/guide/audit.md``.
+"""Does the audit tell needed steps from idle ones? The table of ``docs/research/audit.md``.
 
 Four models of the built-in benchmark are fine-tuned on the same problems, and only their traces
 differ: ``as_is`` (the steps lead to the answer), ``swapped`` (another problem's steps),

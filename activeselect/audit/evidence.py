@@ -1,4 +1,4 @@
-"""Evidence for a measure: what its validation on built-in skills says (``docs/guide/audit.md``).
+"""Evidence for a measure: what its validation on built-in skills says (``docs/research/audit.md``).
 
 ``validation.json`` is written by ``research/audit_validation.py``.
 """
