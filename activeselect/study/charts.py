@@ -387,7 +387,9 @@ def cost_bars(rows: Rows, *, title: str = "", baseline: str = "random") -> AnyCh
             y,
             color=alt.Color("part:N")
             .scale(domain=[label for label, _ in pairs], range=[shade for _, shade in pairs])
-            .legend(values=alt.ExprRef(f"({json.dumps(parts)})[unit]"), symbolType="square"),
+            .legend(
+                values=alt.ExprRef(f"({json.dumps(parts)})[unit]"), symbolType="square", columns=2
+            ),
             order="order:O",
             tooltip=[
                 alt.Tooltip("strategy:N"),
