@@ -13,6 +13,7 @@ probability of 5e-8. Only questions that share their numbers with another one ar
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 import zlib
@@ -120,7 +121,7 @@ class _Looks:
     """What two questions are compared by."""
 
     words: list[str]
-    text: str
+    key: bytes
     bands: list[tuple[int, str, bytes]]
 
     @classmethod
@@ -128,7 +129,9 @@ class _Looks:
         words = _words(question)
         numbers = _numbers(words)
         bands = list(_bands(words, numbers)) if words and shared[numbers] > 1 else []
-        return cls(words, " ".join(words), bands)
+        # 16 bytes in place of the text: a pool of millions is compared in memory
+        key = hashlib.blake2b(" ".join(words).encode(), digest_size=16).digest()
+        return cls(words, key, bands)
 
 
 def _numbers(words: Sequence[str]) -> str:
@@ -149,20 +152,20 @@ class _Index:
 
     def __init__(self, questions: Sequence[str]) -> None:
         self.questions = questions
-        self._same: dict[str, int] = {}
+        self._same: dict[bytes, int] = {}
         self._bands: dict[tuple[int, str, bytes], list[int]] = {}
 
     def add(self, position: int, looks: _Looks) -> None:
-        if looks.text in self._same:
+        if looks.key in self._same:
             return  # what is near the second is near the first
-        self._same[looks.text] = position
+        self._same[looks.key] = position
         for key in looks.bands:
             self._bands.setdefault(key, []).append(position)
 
     def find(self, looks: _Looks) -> tuple[int, float, bool] | None:
         """The most similar question: its position, the similarity, and whether it is exact."""
-        if looks.text in self._same:
-            return self._same[looks.text], 1.0, True
+        if looks.key in self._same:
+            return self._same[looks.key], 1.0, True
         candidates = {place for key in looks.bands for place in self._bands.get(key, ())}
         mine = shingles(looks.words)
         best: tuple[float, int] | None = None

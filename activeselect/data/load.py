@@ -426,11 +426,11 @@ def fit_to_context(
     Raises:
         DataError: if problems are too long and ``on_bad_row`` is ``stop``.
     """
-    from activeselect.data.prompts import encode  # torch; not needed to only read data
+    from activeselect.data.prompts import encoded  # torch; not needed to only read data
 
     def fit(pool: Pool, report: DataReport) -> tuple[Pool, DataReport]:
-        items = encode(pool, np.arange(len(pool)), tokenizer, prompt)
-        lengths = [len(item.ids) for item in items]
+        items = encoded(pool, np.arange(len(pool)), tokenizer, prompt)
+        lengths = np.fromiter((len(item.ids) for item in items), np.int64, len(pool))
         return check_lengths(pool, report, lengths, max_length=max_length, on_bad_row=on_bad_row)
 
     pool, test, reports = data.pool, data.test, dict(data.reports)

@@ -8,8 +8,14 @@ A GSM8K problem under the default template, the target in brackets::
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import atexit
+import shutil
+import tempfile
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -257,30 +263,91 @@ def _special_tokens(tokenizer: Any) -> frozenset[int]:
     return frozenset(tokenizer.all_special_ids) | {id for id, token in added if token.special}
 
 
+#: Problems that are encoded at once, and bytes of token ids from which on they lie in a file.
+_CHUNK, SPILL_BYTES = 4096, 64 * 2**20
+
+
+def encoded(
+    pool: Pool, index: Sequence[int] | IntArray, tokenizer: Any, template: PromptConfig
+) -> Iterator[Encoded]:
+    """As :func:`encode`, one problem after the other: only a chunk of them is held at once."""
+    for start in range(0, len(index), _CHUNK):
+        yield from encode(pool, index[start : start + _CHUNK], tokenizer, template)
+
+
 class EncodedSet(torch.utils.data.Dataset[Encoded]):
     """Encoded problems addressed by their position in the pool.
 
-    ``~position`` is padding: the same text, all of it prompt, with index -1.
+    ``~position`` is padding: the same text, all of it prompt, with index -1. The token ids lie in
+    one array, beyond :data:`SPILL_BYTES` in a temporary file that is memory-mapped and removed
+    with the set; besides them a problem takes 20 bytes.
+
+    Args:
+        problems: encoded, in any order; of two at one position the later counts.
     """
 
-    def __init__(self, encoded: Sequence[Encoded]) -> None:
-        self._by_position = {item.index: item for item in encoded}
+    def __init__(self, problems: Iterable[Encoded]) -> None:
+        ids, starts, ends, positions = _TokenWriter(), array("q"), array("q", [0]), array("q")
+        for item in problems:
+            ids.append(item.ids)
+            starts.append(item.start)
+            ends.append(ends[-1] + len(item.ids))
+            positions.append(item.index)
+        self._ids = ids.finish(self)
+        self._starts = np.frombuffer(starts, np.int64) if starts else np.zeros(0, np.int64)
+        self._ends = np.frombuffer(ends, np.int64)
+        places = np.frombuffer(positions, np.int64) if positions else np.zeros(0, np.int64)
+        self._row = np.full(int(places.max(initial=-1)) + 1, -1, np.int64)
+        self._row[places] = np.arange(len(places))
+        self._size = int(np.count_nonzero(self._row >= 0))
 
     def __len__(self) -> int:
-        return len(self._by_position)
+        return self._size
 
     def __contains__(self, position: int) -> bool:
-        return position in self._by_position
+        return bool(0 <= position < len(self._row) and self._row[position] >= 0)
 
     def __getitem__(self, position: int) -> Encoded:
+        known = position if position >= 0 else ~position
+        if known not in self:
+            raise KeyError(known)
+        row = int(self._row[known])
+        ids = self._ids[self._ends[row] : self._ends[row + 1]]
         if position < 0:
-            item = self._by_position[~position]
-            return Encoded(-1, item.ids, len(item.ids))
-        return self._by_position[position]
+            return Encoded(-1, ids, len(ids))
+        return Encoded(position, ids, int(self._starts[row]))
 
     def take(self, index: Sequence[int] | IntArray) -> list[Encoded]:
         """The encoded problems at the pool positions ``index`` ``[K]``, in that order."""
-        return [self._by_position[int(i)] for i in index]
+        return [self[int(i)] for i in index]
+
+
+class _TokenWriter:
+    """Token ids, appended; in memory up to :data:`SPILL_BYTES`, then in a file."""
+
+    def __init__(self) -> None:
+        self._held = array("i")
+        self._folder: Path | None = None
+        self._file: Any = None
+
+    def append(self, ids: NDArray[np.int32]) -> None:
+        self._held.frombytes(np.ascontiguousarray(ids, np.int32).tobytes())
+        if len(self._held) * 4 > SPILL_BYTES:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="activeselect-tokens-"))
+                atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+                self._file = (self._folder / "tokens.int32").open("wb")
+            self._held.tofile(self._file)
+            self._held = array("i")
+
+    def finish(self, owner: object) -> NDArray[np.int32]:
+        """All ids in one array; a file goes when ``owner`` does."""
+        if self._folder is None:
+            return np.frombuffer(self._held, np.int32) if self._held else np.zeros(0, np.int32)
+        self._held.tofile(self._file)
+        self._file.close()
+        weakref.finalize(owner, shutil.rmtree, self._folder, ignore_errors=True)
+        return np.memmap(self._folder / "tokens.int32", np.int32, mode="c")
 
 
 def collate(batch: Sequence[Encoded], pad_token_id: int) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from activeselect.arrays import IntArray
 from activeselect.config import PromptConfig, RoundsConfig, ScoringConfig
 from activeselect.data.pool import Pool
-from activeselect.data.prompts import EncodedSet, collate, encode, with_examples
+from activeselect.data.prompts import EncodedSet, collate, encoded, with_examples
 from activeselect.errors import ConfigError, DataError
 from activeselect.files import explained, make_folder, sync
 from activeselect.forecast.live import Forecaster, LiveForecast
@@ -151,7 +151,7 @@ class ActiveSelection(lightning.Callback):
         self.times_seen = np.zeros(len(pool), dtype=np.int64)
         self.epoch = 0
         self.consumed = 0  # samples of the epoch under way, over all ranks
-        self.encoded = EncodedSet(encode(pool, self.train, tokenizer, self.prompt))
+        self.encoded = EncodedSet(encoded(pool, self.train, tokenizer, self.prompt))
         self.measurer = Measurer(
             pool,
             tokenizer,

@@ -39,7 +39,7 @@ from activeselect.config import ScoreConfig, config_hash, differences, prompt_of
 from activeselect.data.answers import get_checker
 from activeselect.data.load import fit_to_context, load_data
 from activeselect.data.pool import Pool
-from activeselect.data.prompts import EncodedSet, check_texts, encode, with_examples
+from activeselect.data.prompts import EncodedSet, check_texts, encoded, with_examples
 from activeselect.errors import ConfigError, ModelError, StoreError, require
 from activeselect.files import read_json, write_bytes, write_json
 from activeselect.forecast.live import Forecaster, forecaster_for
@@ -183,7 +183,7 @@ class OfflineScoring:
             self.config.scoring,
             self.prompt,
             what=measurements(self.config.signals),
-            encoded=EncodedSet(encode(self.pool, index, self.tokenizer, self.prompt)),
+            encoded=EncodedSet(encoded(self.pool, index, self.tokenizer, self.prompt)),
             seed=self.config.seed,
             history=History.from_store(store, len(entries)),
             look_back=True,

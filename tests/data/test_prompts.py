@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from activeselect.config import PromptConfig
+from activeselect.data import prompts
 from activeselect.data.pool import Pool, Problem
 from activeselect.data.prompts import (
     IGNORED,
@@ -211,8 +214,11 @@ def test_a_set_is_addressed_by_position_in_the_pool() -> None:
     items = [Encoded(i, np.array([i, 1], np.int32), 1) for i in (7, 3)]
     encoded = EncodedSet(items)
     assert len(encoded) == 2
-    assert encoded[3] is items[1]
-    assert encoded.take(np.array([3, 7, 3])) == [items[1], items[0], items[1]]
+    assert (encoded[3].index, encoded[3].start, encoded[3].ids.tolist()) == (3, 1, [3, 1])
+    assert [item.index for item in encoded.take(np.array([3, 7, 3]))] == [3, 7, 3]
+    assert 5 not in encoded
+    with pytest.raises(KeyError):
+        encoded[5]
 
 
 # --- batches -----------------------------------------------------------------------------------
@@ -239,3 +245,24 @@ def test_no_batch_could_take_the_next_row_too(lengths: list[int], batch_tokens: 
     for batch in batches[:-1]:
         longest = max(lengths[i] for i in batch)
         assert longest * (len(batch) + 1) > batch_tokens
+
+
+def test_a_set_in_a_file_holds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    items = [
+        Encoded(int(i), rng.integers(0, 99, 2 + int(i) % 7).astype(np.int32), int(i) % 2 + 1)
+        for i in rng.permutation(50)
+    ]
+    monkeypatch.setattr(prompts, "SPILL_BYTES", 64)
+    spilled = EncodedSet(iter(items))
+    assert isinstance(spilled._ids, np.memmap)
+    assert len(spilled) == 50
+    for item in items:
+        found, padding = spilled[item.index], spilled[~item.index]
+        assert (found.index, found.start) == (item.index, item.start)
+        assert found.ids.tolist() == padding.ids.tolist() == item.ids.tolist()
+        assert (padding.index, padding.start) == (-1, len(item.ids))
+    file = Path(str(spilled._ids.filename))
+    del spilled, found, padding
+    gc.collect()
+    assert not file.exists()
