@@ -6,7 +6,8 @@
 #   bash research/gpu.sh speed OUT MODEL DATA  tokens per second, and memory against the plan
 #   bash research/gpu.sh asdiv OUT MODEL DATA  configs/asdiv-smollm2.yaml; run again to go on
 #
-# MODEL: a folder of research/smollm2.py; DATA: a folder of research/worded_traces.py. All results
+# MODEL: a folder of research/smollm2.py; DATA: a folder `asdiv` of
+# research/worded_traces.py (all three as whole paths). All results
 # are below OUT; `timeout` ends each part, and the studies go on where they were.
 set -euo pipefail
 part=$1 out=$2 model=${3:-} data=${4:-}
@@ -23,9 +24,8 @@ case $part in
       --prompts 256 --samples 4 --memory 65536 | tee "$out/generation.txt"
     ten python benchmarks/memory.py --model "$model" --data "$data" | tee "$out/memory.txt" ;;
   asdiv)
-    ten activeselect compare --config asdiv-smollm2 --model "$model" \
-      --data "[{source: $data, question: question, trace: solution, answer: answer, group: group, checker: gsm8k}]" \
-      --out "$out/asdiv" ;;
+    cd "$(dirname "$data")" && [ "$(basename "$data")" = asdiv ]  # the config's name for it
+    ten activeselect compare --config asdiv-smollm2 --model "$model" --out "$out/smollm2-study" ;;
   *)
     echo "expected base, skills, speed or asdiv; received $part" >&2; exit 2 ;;
 esac
