@@ -56,6 +56,8 @@ class Shape:
     width: int
     vocabulary: int
     device: str
+    kept: int = 0  # numbers that the key-value cache holds per token
+    stored: int = 4  # bytes of a weight in the model's files
     free_gigabytes: float | None = None
     rates: Rates = field(default_factory=Rates)
 
@@ -98,9 +100,19 @@ def shape_of(config: RunConfig) -> Shape:
         width=int(getattr(text, "hidden_size", 1)),
         vocabulary=int(text.vocab_size),
         device=torch.cuda.get_device_name() if gpu else "CPU",
+        kept=_kept_per_token(text),
+        stored=torch.empty(0, dtype=getattr(model.config, "dtype", None)).element_size(),
         free_gigabytes=_free_gigabytes(device),
         rates=rates,
     )
+
+
+def _kept_per_token(text: Any) -> int:
+    """Numbers that the key-value cache holds per token."""
+    heads = int(getattr(text, "num_attention_heads", 1))
+    each = getattr(text, "head_dim", None) or int(getattr(text, "hidden_size", 1)) // heads
+    layers = int(getattr(text, "num_hidden_layers", 1))
+    return 2 * layers * int(getattr(text, "num_key_value_heads", None) or heads) * int(each)
 
 
 def without_weights(config: RunConfig) -> tuple[Any, Any]:
@@ -248,7 +260,8 @@ def _free_gigabytes(device: str) -> float | None:
 
 Named = tuple[str, RunConfig]
 #: Gigabytes of a process with torch and transformers before it has a model.
-_PROCESS = 0.6
+_PROCESS = 0.7
+_ROWS_OF_LOGITS = 128  # that the loss makes at a time
 
 
 @dataclass(frozen=True)
@@ -352,20 +365,33 @@ def _passes(config: RunConfig, budgets: Sequence[int], what: frozenset[str]) -> 
 
 
 def memory_of(config: RunConfig, shape: Shape) -> float:
-    """Gigabytes that training takes: weights, gradients, Adam's two moments, activations, logits.
+    """Gigabytes that a run takes at its peak, which is in training or in scoring.
 
-    Activations follow Korthikanti et al. (arXiv 2205.05198), equation 2, without the attention
-    matrix, which today's kernels do not keep.
+    Weights and Adam's two moments stay. Training adds gradients, activations, and the logits of a
+    few rows; scoring the key-value cache, the logits of all completions under way, and under mixed
+    precision a copy of the weights in 16 bits. The model that the settings were checked with
+    stays, too, as it is stored.
     """
-    wide = 2 if config.recipe.precision in ("bf16-true", "16-true") else 4
-    number = 4 if config.recipe.precision.startswith("32") else 2
-    weights = shape.parameters * wide + shape.trainable * 3 * wide
-    batch = config.recipe.batch_size // config.recipe.accumulate
-    tokens = batch * min(shape.tokens, config.recipe.max_length or shape.tokens)
-    per_layer = 2 if config.recipe.gradient_checkpointing else 34
-    kept = tokens * shape.width * shape.layers * per_layer * number / 2
-    logits = 3 * tokens * shape.vocabulary * 4  # the logits, their softmax and its gradient
-    return _PROCESS + (weights + kept + logits) / 1e9
+    recipe, scoring = config.recipe, config.scoring
+    wide = 2 if recipe.precision in ("bf16-true", "16-true") else 4
+    number = 4 if recipe.precision.startswith("32") else 2
+    short = shape.parameters * 2 if number < wide and recipe.lora is None else 0.0
+    stays = shape.parameters * (wide + shape.stored) + shape.trainable * 2 * wide
+    tokens = (recipe.batch_size // recipe.accumulate) * min(
+        shape.tokens, recipe.max_length or shape.tokens
+    )
+    # what a layer of Llama keeps for its backward pass: about 22 numbers per channel, and what its
+    # norms keep in 32 bits; with checkpointing its input alone
+    per_layer = number if recipe.gradient_checkpointing else 22 * number + 12
+    kept = tokens * shape.width * shape.layers * per_layer
+    logits = _ROWS_OF_LOGITS * shape.vocabulary * (8 + number)  # their gradient, a copy in the type
+    output = shape.vocabulary * shape.width * 4  # its gradient is summed apart
+    # autocast keeps what it has cast
+    training = shape.trainable * wide + kept + logits + output + short
+    rows = min(scoring.batch_tokens / shape.tokens, max(shape.pool, shape.test) * scoring.samples)
+    cache = min(scoring.batch_tokens, rows * (shape.tokens + scoring.max_new_tokens)) * shape.kept
+    measuring = short + cache * number + rows * shape.vocabulary * (8 + number)
+    return _PROCESS + (stays + max(training, measuring)) / 1e9
 
 
 def seconds_of(work: Work, shape: Shape) -> float:
