@@ -131,6 +131,8 @@ class ActiveSelection(lightning.Callback):
         **retired: Any,
     ) -> None:
         _refuse(retired)
+        if _stage is None:
+            _refuse_what_runs_do(rounds)
         stage = _stage or StageOfRun(last_scored=rounds.score_until)
         self.pool, self.tokenizer, self.rounds, self.seed = pool, tokenizer, rounds, seed
         self.strategy = create(strategy)
@@ -626,3 +628,24 @@ def _refuse(retired: dict[str, Any]) -> None:
         if name not in _RETIRED:
             raise TypeError(f"ActiveSelection has no argument '{name}'.")
         raise ConfigError(f"ActiveSelection: '{name}' has moved. Use {_RETIRED[name]}.")
+
+
+def _refuse_what_runs_do(rounds: RoundsConfig) -> None:
+    """Settings that only a run can follow, which knows its test set and where a fit ends."""
+    settings = {
+        "evaluate_every": "Test the model in a callback of your own",
+        "short_stages": "Set max_epochs in your Trainer",
+        "samples": "Make a fit for each",
+    }
+    if rounds.mode == "reweight" and not rounds.score_last:
+        raise ConfigError(
+            "rounds.score_last: false needs a run, which knows its last epoch. With a Trainer of "
+            "your own set rounds.score_until to max_epochs - 1."
+        )
+    for name, remedy in settings.items():
+        if getattr(rounds, name):
+            raise ConfigError(
+                f"rounds.{name}: expected nothing in ActiveSelection; received "
+                f"{getattr(rounds, name)}. It is for runs (`activeselect train`) and studies. "
+                f"{remedy}."
+            )

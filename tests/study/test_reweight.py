@@ -14,7 +14,7 @@ import pytest
 from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, ScoringConfig, StudyConfig
 from activeselect.errors import ConfigError
 from activeselect.study.collect import collect, model_costs, read_answers
-from activeselect.study.compare import compare
+from activeselect.study.compare import compare, masked
 from activeselect.study.plan import plan
 from activeselect.study.study import Study
 from activeselect.study.verdicts import efficiency_verdict
@@ -75,6 +75,19 @@ def test_one_fit_is_a_curve_against_samples_seen(one_fit: Path) -> None:
         assert first["random", seed] == first["premem", seed]
     sentences = [row["verdict"] for row in results["efficiency"] if row["budget"] == 32]
     assert all("at 32 samples" in sentence for sentence in sentences)
+
+
+def test_a_mask_that_never_acted_is_said(one_fit: Path) -> None:
+    results = read(one_fit / "results.json")
+    assert results["masked"] == [
+        {"dataset": "mixed", "strategy": "premem", "largest": 0.0, "last": 0.0}
+    ]
+    said = [text for text in results["verdicts"] if "mask" in text]
+    sentence = "In the runs of premem the mask never acted: premem equals accuracy here."
+    assert said == [f"mixed: {sentence}"]
+    acted = {"dataset": "mixed", "strategy": "premem"}
+    rows = [acted | {"masked": [0.0, 0.5]}, acted | {"masked": [0.25]}, acted | {"masked": None}]
+    assert masked(rows) == [acted | {"largest": 0.5, "last": 0.375}]
 
 
 def test_random_reads_every_example_once_in_each_pass(one_fit: Path) -> None:

@@ -184,3 +184,18 @@ def test_an_argument_that_moved_is_answered_with_its_place(pool: Pool, tiny_mode
         ActiveSelection(pool, tokenizer, score_every=2)
     with pytest.raises(TypeError, match="no argument 'stragety'"):
         ActiveSelection(pool, tokenizer, stragety="random")
+
+
+@pytest.mark.parametrize(
+    ("rounds", "message"),
+    [
+        (RoundsConfig(mode="reweight", evaluate_every=0.5), "Test the model in a callback"),
+        (RoundsConfig(budgets=(8, 16), short_stages=True), "Set max_epochs"),
+        (RoundsConfig(mode="reweight", score_last=False), "score_until to max_epochs - 1"),
+    ],
+)
+def test_settings_that_only_a_run_can_follow_are_refused(
+    tiny_model: Path, pool: Pool, rounds: RoundsConfig, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ActiveSelection(pool, load_model(str(tiny_model))[1], rounds=rounds)
