@@ -56,7 +56,7 @@ def test_datasets_of_one_name_stay_apart() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rounds": RoundsConfig(mode="reweight")}, "evaluate_every below"),
+        ({"rounds": RoundsConfig(mode="reweight")}, "Leave the oracle out"),
         ({"rounds": RoundsConfig(budgets=(150,))}, "at least two"),
         ({"data": (DataConfig("mine.jsonl"),)}, "recipe: expected learning_rate"),
         (
