@@ -50,6 +50,7 @@ def measured(
         "shared_test": {"mixed": False},
         "curves": rows,
         **{key: [] for key in ("cost", "selection", "data_map", "examples", "browsed", "notes")},
+        "within_fits": [],
     }
     return Path(name), body, answers
 
