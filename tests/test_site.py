@@ -68,6 +68,19 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert sorted(listed) == sorted(activeselect.PUBLIC)
 
 
+def test_the_files_of_the_walks_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = re.findall(r"`((?:cli|data|forecast|scoring|selection|study|training)/\w+\.py)`", text)
+    assert len(files) > 20
+    assert [file for file in files if not (ROOT / "activeselect" / file).exists()] == []
+
+
+def test_the_guide_uses_the_words_of_the_glossary() -> None:
+    private = re.compile(r"\b(bills?|trajectory|looked_at|Moment|random walk)\b")
+    pages = (DOCS / "guide").glob("*.md")
+    assert [page.name for page in pages if private.search(page.read_text(encoding="utf-8"))] == []
+
+
 @pytest.mark.slow  # imports everything: half a minute
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
