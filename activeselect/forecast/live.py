@@ -114,7 +114,7 @@ def live_forecast(
     half = errors.quantile(level) * np.sqrt(variance) * model.scale(raw)
     half = np.hypot(half, drawn_half_width(value, [examples], level))
     ends = np.clip([value - half, value + half], 0, 1)
-    source += f"; shifted by {len(known)} tests of this run"
+    source += f"; shifted by {len(known)} test{'s' * (len(known) > 1)} of this run"
     return LiveForecast(
         float(value[0]), float(ends[0, 0]), float(ends[1, 0]), source, float(raw[0])
     )
