@@ -233,15 +233,15 @@ def test_a_label_is_text_in_the_table_and_on_the_page(label: str) -> None:
     answers = {name: (rng.random((3, 2, 50)) < 0.5).astype(float) for name in ("random", label)}
     analysis = analyse(CurveSet([10, 20], answers), "random", rng=rng)
     points = [
-        {"preset": "mixed", "strategy": name, "seed": s, "budget": b, "test_accuracy": 0.5}
+        {"dataset": "mixed", "strategy": name, "seed": s, "budget": b, "test_accuracy": 0.5}
         for name in answers
         for s in range(3)
         for b in (10, 20)
     ]
     results: dict[str, Any] = {
-        "presets": ["mixed"],
+        "datasets": ["mixed"],
         "curves": points,
-        "efficiency": [{"preset": "mixed", **row} for row in analysis.efficiency],
+        "efficiency": [{"dataset": "mixed", **row} for row in analysis.efficiency],
         "verdicts": analysis.verdicts,
         "config": {"baseline": "random"},
     }
