@@ -280,7 +280,7 @@ class EncodedSet(torch.utils.data.Dataset[Encoded]):
 
     ``~position`` is padding: the same text, all of it prompt, with index -1. The token ids lie in
     one array, beyond :data:`SPILL_BYTES` in a temporary file that is memory-mapped and removed
-    with the set; besides them a problem takes 20 bytes.
+    with the set; besides them a problem takes 32 bytes.
 
     Args:
         problems: encoded, in any order; of two at one position the later counts.
