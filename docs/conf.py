@@ -6,6 +6,7 @@ from importlib.metadata import version as installed
 
 project = "activeselect"
 author = "The activeselect authors"
+html_show_copyright = False
 version = release = installed("activeselect")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
@@ -15,5 +16,4 @@ html_title = "activeselect"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes, units and types are in the text
-autodoc_class_signature = "separated"
 napoleon_use_rtype = False

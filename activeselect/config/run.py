@@ -28,7 +28,11 @@ class RunConfig:
 
     Args:
         model: ``skills-base`` (built in), a folder as ``save_pretrained`` writes it, or a hub id.
+        data: what to train and test on (:class:`DataConfig`).
         strategy: a name, ``{name: ..., PARAMETER: ...}``, or ``{class_path: ..., PARAMETER: ...}``.
+        rounds: when to score and select (:class:`RoundsConfig`).
+        recipe: how to train (:class:`RecipeConfig`).
+        scoring: how to measure (:class:`ScoringConfig`).
         prompt: how a problem becomes text: ``plain``, ``gsm8k``, ``math``, ``chat``, or settings;
             default: what fits the source.
         seed: of everything random in the run.
@@ -46,7 +50,7 @@ class RunConfig:
         checkpoint_every_steps: save the state of training that often, besides after each epoch;
             for epochs of hours.
         audit: a small audit of the reasoning inside the run (``docs/guide/audit.md``), on one
-            device; default: none. Its time is on no bill.
+            device; default: none. Its time counts in no cost.
         save_model: write the fine-tuned model of the last stage into the run folder.
 
     Raises:
