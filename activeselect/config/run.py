@@ -28,11 +28,11 @@ class RunConfig:
 
     Args:
         model: ``skills-base`` (built in), a folder as ``save_pretrained`` writes it, or a hub id.
-        data: what to train and test on (:class:`DataConfig`).
+        data: what to train and test on.
         strategy: a name, ``{name: ..., PARAMETER: ...}``, or ``{class_path: ..., PARAMETER: ...}``.
-        rounds: when to score and select (:class:`RoundsConfig`).
-        recipe: how to train (:class:`RecipeConfig`).
-        scoring: how to measure (:class:`ScoringConfig`).
+        rounds: when to score and select.
+        recipe: how to train.
+        scoring: how to measure.
         prompt: how a problem becomes text: ``plain``, ``gsm8k``, ``math``, ``chat``, or settings;
             default: what fits the source.
         seed: of everything random in the run.
