@@ -123,6 +123,15 @@ MUTANTS = [
 ]
 
 
+def copied(folder: Path) -> Path:
+    """A copy of the repository in which every module is imported from the copy."""
+    copy = Path(shutil.copytree(ROOT, folder / "repo", ignore=_LEFT_OUT, symlinks=True))
+    for name, where in (("strategies", "strategies"), ("configs", "configs")):
+        if not (copy / "activeselect" / name).exists():  # an installation maps them there
+            (copy / "activeselect" / name).symlink_to(copy / where)
+    return copy
+
+
 def caught(mutant: Mutant, copy: Path) -> bool:
     """Whether a test fails once the error is in."""
     file = copy / mutant.file
@@ -153,7 +162,7 @@ def main() -> None:
     words = sys.argv[1:]
     chosen = [m for m in MUTANTS if not words or any(w in f"{m.file} {m.right}" for w in words)]
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(shutil.copytree(ROOT, Path(folder) / "repo", ignore=_LEFT_OUT, symlinks=True))
+        copy = copied(Path(folder))
         count = 0
         for mutant in chosen:
             found = caught(mutant, copy)
