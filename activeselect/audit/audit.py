@@ -248,7 +248,8 @@ class Audit:
             },
             "forking_tokens": forking_tokens(found["model"].get("entropies", [])),
         }
-        return _finite(result)
+        finite: dict[str, Any] = _finite(result)
+        return finite
 
     def _write_chains(self, out: Path, cases: Mapping[str, Sequence[Case]]) -> None:
         checker = get_checker(self.pool.checker)

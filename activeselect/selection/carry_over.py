@@ -288,7 +288,8 @@ def _shrunken(groups: NDArray[np.int32], y: FloatArray) -> FloatArray:
     total = np.bincount(groups, weights=y)
     mean = y.mean()
     own = np.divide(total, size, out=np.full(len(size), mean), where=size > 0)
-    within = float(((y - own[groups]) ** 2).sum()) / max(len(y) - np.count_nonzero(size), 1)
+    spare = max(len(y) - int(np.count_nonzero(size)), 1)
+    within = float(((y - own[groups]) ** 2).sum()) / spare
     per_group = max(float(size.mean()), 1.0)
     variance = float(((own[groups] - mean) ** 2).mean())
     between = max(variance - within / per_group, 1e-12)

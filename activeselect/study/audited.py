@@ -44,16 +44,16 @@ def audit_rows(results: Results) -> list[Row]:
         base = found.get((dataset, baseline, budget, name), {})
         both = sorted(by_seed.keys() & base.keys())
         differences = np.array([by_seed[seed] - base[seed] for seed in both])
-        row: Row = {"dataset": dataset, "strategy": strategy, "budget": budget, "measure": name}
-        row |= {"value": float(np.mean(list(by_seed.values()))), "seeds": len(by_seed)}
-        row |= dict.fromkeys(("difference", "low", "high"))
+        entry: Row = {"dataset": dataset, "strategy": strategy, "budget": budget, "measure": name}
+        entry |= {"value": float(np.mean(list(by_seed.values()))), "seeds": len(by_seed)}
+        entry |= dict.fromkeys(("difference", "low", "high"))
         if strategy != baseline and len(both):
-            row["difference"] = float(differences.mean())
+            entry["difference"] = float(differences.mean())
         if strategy != baseline and len(both) > 1:
             error = differences.std(ddof=1) / np.sqrt(len(both))
             half = float(student.ppf(0.975, len(both) - 1) * error)
-            row |= {"low": row["difference"] - half, "high": row["difference"] + half}
-        rows.append(row)
+            entry |= {"low": entry["difference"] - half, "high": entry["difference"] + half}
+        rows.append(entry)
     return rows
 
 

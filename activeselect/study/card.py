@@ -225,7 +225,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _flow(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).strip().removesuffix("\n...")
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return text.strip().removesuffix("\n...")
 
 
 def _number(value: float | None) -> str:

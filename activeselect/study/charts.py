@@ -144,7 +144,7 @@ def learning_curves(
     layers = [band, thin, thick, points, labels, _axis_title(f"({json.dumps(titles)})[cost]")]
     chart = alt.layer(*layers).add_params(cost)
     chart = chart.properties(width=WIDTH - 60, height=330)
-    data = {
+    data: dict[str, Any] = {
         "means": _mean_points(rows, summary, costs),
         "runs": _seed_points(rows, costs),
         "names": names,

@@ -173,10 +173,13 @@ def _with_texts(rows: pa.Table, config: RunConfig, run: Path, given: Pool | None
     place = {number: position for position, number in enumerate(ids)}
     # ids stay where rows that did not fit the model's context have left the pool; positions do not
     same = all(place.get(number) == i for i, number in known.items())
-    where = [place.get(known[i]) if i in known else i if same else None for i in index.tolist()]
-    if None in where or max(where, default=0) >= len(pool):
+    where: list[int | None] = [
+        place.get(known[i]) if i in known else i if same else None for i in index.tolist()
+    ]
+    found = [position for position in where if position is not None]
+    if len(found) < len(where) or max(found, default=0) >= len(pool):
         raise _other(run)
-    problems = pool.problems(where)
+    problems = pool.problems(found)
     texts = {
         name: pa.array([getattr(problem, name) for problem in problems], pa.string())
         for name in ("question", "trace", "answer", "group")
