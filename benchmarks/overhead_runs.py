@@ -255,7 +255,7 @@ def growth_in_samples(
 
 def _round(name: str, config: RunConfig, size: int, where: Path) -> Row:
     """Trained as short as the config's first round asks for, and scored once."""
-    rounds = replace(config.rounds, mode="reweight", budgets=(size,))
+    rounds = replace(config.rounds, mode="reweight", budgets=(size,), score_last=True)
     pool = max(size, config.data.pool_size or 0)
     config = replace(
         config,

@@ -31,7 +31,7 @@ from activeselect.errors import DataError
 # runs miss as a whole. The interval for a checkpoint of a new run is Student's t around the sum of
 # both variances, with the degrees of freedom that so few runs leave (Satterthwaite). It holds the
 # level *on average over new runs*; one run may be inside or outside throughout. Simulated with 3
-# to 20 runs, and run effects from none to all of the error, a 90% interval holds 0.89 to 0.95.
+# to 10 runs, and run effects from none to all of the error, a 90% interval holds 0.89 to 0.95.
 #
 # It assumes errors that are roughly normal, and says nothing about runs of another kind (model,
 # task, recipe) than those seen.
