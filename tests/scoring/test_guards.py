@@ -16,7 +16,6 @@ from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, encode
 from activeselect.errors import ConfigError, ModelError
-from activeselect.scoring import scorer as scorer_module
 from activeselect.scoring.forward import token_log_probs
 from activeselect.scoring.generate import generate
 from activeselect.scoring.guards import count_answers, sampling_quality, sampling_reliability
@@ -106,8 +105,16 @@ def items(pool: Pool, tokenizer: Any) -> list[Encoded]:
     return encode(pool, np.arange(len(pool)), tokenizer, PromptConfig("{question} ", "{trace}"))
 
 
-def scored(model: Any, tokenizer: Any, pool: Pool, items: list[Encoded], **changes: Any) -> Any:
-    scorer = LiveScorer(tokenizer, get_checker(pool.checker), replace(CONFIG, **changes), seed=1)
+def scored(
+    model: Any,
+    tokenizer: Any,
+    pool: Pool,
+    items: list[Encoded],
+    engine: Any = generate,
+    **changes: Any,
+) -> Any:
+    config = replace(CONFIG, **changes)
+    scorer = LiveScorer(tokenizer, get_checker(pool.checker), config, seed=1, engine=engine)
     answers = [problem.answer for problem in pool]
     return scorer.score(model, items, answers, what=frozenset({"samples"}), round=0)
 
@@ -137,16 +144,16 @@ def test_a_stale_sampler_is_an_error(
     tokenizer: Any,
     pool: Pool,
     items: list[Encoded],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stale = copy.deepcopy(model)
     with torch.no_grad():
         for weight in stale.parameters():
             weight.mul_(0.97)
-    monkeypatch.setattr(
-        scorer_module, "generate", lambda _, *args, **kwargs: generate(stale, *args, **kwargs)
-    )
-    scores = scored(model, tokenizer, pool, items)
+
+    def engine(_: Any, *args: Any, **kwargs: Any) -> Any:
+        return generate(stale, *args, **kwargs)
+
+    scores = scored(model, tokenizer, pool, items, engine=engine)
     with pytest.raises(ModelError, match=r"disagree on \d+ sampled tokens by 0\.\d+ nats"):
         quality_of(scores)
     assert quality_of(scores, largest_gap=10.0)["sampler_gap"] > 0.02

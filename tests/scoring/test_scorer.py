@@ -16,7 +16,7 @@ from activeselect.data.answers import AnswerChecker, get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, encode
 from activeselect.errors import StrategyError
-from activeselect.scoring.generate import before_stop, end_tokens_of, pad_token_of
+from activeselect.scoring.generate import before_stop, end_tokens_of, generate, pad_token_of
 from activeselect.scoring.scorer import LiveScorer, evaluating
 from activeselect.scoring.signals import measurements
 
@@ -130,21 +130,15 @@ def test_nothing_else_is_measured(
     assert bool(scores.tokens_generated) == (what == "samples")
 
 
-def test_counts_of_tokens_and_cuts_add_up(
-    model: Any, tokenizer: Any, items: list[Encoded], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from activeselect.scoring import scorer as module
-
+def test_counts_of_tokens_and_cuts_add_up(model: Any, tokenizer: Any, items: list[Encoded]) -> None:
     made: list[list[int]] = []
-    original = module.generate
 
     def spy(*args: Any, **kwargs: Any) -> list[list[list[int]]]:
-        ids = original(*args, **kwargs)
+        ids = generate(*args, **kwargs)
         made.extend(row for rows in ids for row in rows)
         return ids
 
-    monkeypatch.setattr(module, "generate", spy)
-    scorer = LiveScorer(tokenizer, Recorder(), CONFIG)
+    scorer = LiveScorer(tokenizer, Recorder(), CONFIG, engine=spy)
     scores = scorer.score(model, items, answers_of(items), what=BOTH, round=0)
     cut = sum(len(row) == CONFIG.max_new_tokens for row in made)
     assert 0 < cut < len(made), "the fixture should make both kinds of completions"
