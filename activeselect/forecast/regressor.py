@@ -70,7 +70,7 @@ class Errors:
     Example:
         >>> errors = Errors.of([[0.01, 0.03], [-0.02, 0.0], [0.02, 0.02]])
         >>> errors.between > 0, round(errors.half_width(0.9), 3)
-        (True, 0.042)
+        (True, 0.046)
     """
 
     between: float
@@ -130,7 +130,7 @@ def drawn_half_width(share: FloatArray, examples: ArrayLike, level: float) -> Fl
 
     Example:
         >>> drawn_half_width(np.array([1.0, 1.0]), [1, 1000], 0.9).round(3).tolist()
-        [0.377, 0.003]
+        [0.411, 0.002]
     """
     z = float(stats.norm.ppf((1 + level) / 2))
     count = np.asarray(examples, dtype=np.float64)

@@ -50,7 +50,7 @@ def test_a_run_at_a_tiny_size(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--dataflex", "/nowhere/python"], "a python that has DataFlex"),
-        (["--strategy", "premium"], "--strategy: expected one of random, premem, oracle"),
+        (["--strategy", "premium"], "--strategy: expected one of random, balanced, premem, oracle"),
     ],
 )
 def test_a_mistake_is_named(
