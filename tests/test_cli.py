@@ -89,7 +89,7 @@ def test_a_single_file_is_never_its_own_test_set(
     [
         ("recipee: {epochs: 2}\n", "There is no setting 'recipee.epochs'. Did you mean 'recipe'?"),
         ("recipe: {epochs: 0}\n", "recipe.epochs: expected at least 1; received 0."),
-        ("recipe: {epochs: [\n", "Problems parsing config"),
+        ("recipe: {epochs: [\n", "bad.yaml is no YAML that can be read"),
     ],
 )
 def test_a_mistake_in_a_config_file(

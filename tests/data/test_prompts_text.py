@@ -205,7 +205,9 @@ def test_examples_that_are_given_are_kept() -> None:
 def test_examples_must_be_drawn_before_text_is_made() -> None:
     with pytest.raises(ConfigError, match=r"not drawn yet; use .*with_examples"):
         to_text(POOL[0], PromptConfig(shots=2))
-    with pytest.raises(ConfigError, match=r"less than the 9 labelled problems of the pool; received 9"):
+    with pytest.raises(
+        ConfigError, match=r"less than the 9 labelled problems of the pool; received 9"
+    ):
         with_examples(PromptConfig(shots=9), POOL, seed=0)
 
 

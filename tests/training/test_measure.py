@@ -247,7 +247,7 @@ def test_reweighting_embeds_nothing_for_neighbours(tiny_model: Path, tmp_path: P
 def test_regions_are_groups_and_a_resumed_run_has_the_same(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    rounds = RoundsConfig(budgets=(12, 24), regions=5)
+    rounds = RoundsConfig(budgets=(12, 24), regions=5, near="group")
     settings = config(tiny_model, rounds=rounds)
     first, second = ActiveRun(settings), ActiveRun(settings)
     assert len(first.data.pool.group_names) == 5

@@ -10,6 +10,7 @@ import pytest
 
 from activeselect.config import RecipeConfig, RoundsConfig
 from activeselect.training.callback import ActiveSelection
+from activeselect.training.history import Cost
 from activeselect.training.module import ReasoningModule
 
 
@@ -23,6 +24,8 @@ def scored_epochs(every: int, last: int | None, epochs: int) -> list[int]:
             self._last_scored = last
             self.sampler = SimpleNamespace(resume=lambda *_: None)  # type: ignore[assignment]
             self.reweights = False  # type: ignore[misc]
+            measurer: Any = SimpleNamespace(cost=Cost(), what=frozenset())
+            self.measurer = measurer
 
         def _score(self, *_: Any) -> None:
             scored.append(self.epoch)
