@@ -29,7 +29,7 @@ FLAGS = [
     "--disable-sync",
     "--enable-logging=stderr",
     "--v=0",
-    "--virtual-time-budget=30000",
+    "--virtual-time-budget=180000",
     "--window-size=1100,1400",
 ]
 #: Appended to a page: does what a reader does, and leaves what it saw in the page.
@@ -40,10 +40,10 @@ window.alert = (text) => window.alerts.push(text);
 window.addEventListener("load", async () => {
   const seen = {};
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  for (let i = 0; i < 100 && !document.querySelector(".ready .live svg"); i++) await wait(100);
+  for (let i = 0; i < 400 && !document.querySelector(".ready .live svg"); i++) await wait(100);
   for (const figure of document.querySelectorAll("[data-chart]")) {
     figure.scrollIntoView();
-    for (let i = 0; i < 50 && !figure.querySelector(".live svg"); i++) await wait(50);
+    for (let i = 0; i < 400 && !figure.querySelector(".live svg"); i++) await wait(50);
   }
   const charts = Array.from(document.querySelectorAll("[data-chart]"));
   seen.charts = charts.map((c) => [c.dataset.chart, Boolean(c.querySelector(".live svg"))]);
