@@ -266,7 +266,7 @@ def length_curve(right: FloatArray, length: FloatArray) -> tuple[float, float]:
     columns = [np.where(known, values, np.nan) for values in (right, x, x**2)]
     y, first, second = (values - row_mean(values)[:, None] for values in columns)
     design = np.stack([first[known], second[known]], axis=1)
-    # two chains of one problem fix a slope and no curve: rounding must not pass for the second column
+    # two chains of one problem fix a slope and no curve: rounding must not pass for a curve
     spread = np.linalg.svd(design, compute_uv=False) if len(design) > 1 else np.zeros(2)
     if spread[1] <= 1e-9 * spread[0]:
         return float("nan"), float("nan")
