@@ -226,7 +226,7 @@ class ScoringConfig:
     def _check_policy(self) -> None:
         if self.policy == "adaptive":
             raise ConfigError(
-                "scoring.policy: 'adaptive' is gone: it saved samples, but too little time "
+                "scoring.policy: 'adaptive' is gone: it did not halve the scoring time "
                 "(docs/research/log.md). Use 'exact' or 'skip-memorized'."
             )
         if self.policy not in POLICIES:
