@@ -454,14 +454,14 @@ def knowledge_in_words(config: Row, names: Sequence[str]) -> list[str]:
 def mask_in_words(data_map: Sequence[Row]) -> list[str]:
     """What the mask of memorized traces did to premem, a sentence per dataset and strategy.
 
-    Premem is accuracy but for the mask, and never above it: where the two are equal in every
-    round, a study of premem is a study of accuracy at the epochs that were scored.
+    Premem is accuracy but for the mask, and never above it. Where the two are equal in every
+    round, the verdicts say so, and there is no sentence here.
 
     Example:
         >>> row = dict(dataset="mixed", strategy="premem", round=0, scored=9)
         >>> row |= {"premem": 0.5, "accuracy": 0.5}
-        >>> mask_in_words([row])[0].partition(":")[2][:41]
-        ' the mask never acted in the runs of prem'
+        >>> mask_in_words([row])
+        []
         >>> mask_in_words([row, row | {"round": 1, "premem": 0.4}])[0].partition("by ")[2]
         '10.0 points in the last scored round and by 10.0 at most.'
     """
@@ -481,12 +481,7 @@ def mask_in_words(data_map: Sequence[Row]) -> list[str]:
             )
             for _, rows in sorted(rounds.items())
         ]
-        if max(gaps) < 1e-9:
-            notes.append(
-                f"{dataset}: the mask never acted in the runs of {strategy}: premem equals "
-                "accuracy in every scored round, so read it as accuracy at these epochs."
-            )
-        else:
+        if max(gaps) >= 1e-9:
             notes.append(
                 f"{dataset}: the mask lowered premem below accuracy in the runs of {strategy}, by "
                 f"{100 * gaps[-1]:.1f} points in the last scored round and by "
