@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 
 from activeselect.data.chains import Known, sentences
 from activeselect.data.pool import Problem
+from activeselect.data.programs import EQUATION, NUMBER, execute, program_of, written
 from activeselect.data.skills.skill import ITEMS, NAMES
 
 #: People, each list of one kind of pronoun where the language has one; lower case is built in.
@@ -48,8 +48,6 @@ _LEANS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[A-Za-z]+")
-_NUMBER = re.compile(r"(?<![\w.])\d+(?![\w]|\.\d)")
-_STEP = re.compile(r"(\d+)\s*([-+x*/])\s*(\d+)\s*=\s*(\d+)")
 _TRIES = 50
 
 #: A rule: the problem changed, or None.
@@ -107,7 +105,7 @@ def renumber(problem: Problem, rng: np.random.Generator, known: Known) -> Proble
     Every number of a step must be one of the question's, an earlier result, or a constant that the
     question does not hold; results stay whole, positive and within what the tokenizer can write.
     """
-    program = _program(problem)
+    program = program_of(problem)
     if program is None:
         return None
     given, steps = program
@@ -116,75 +114,20 @@ def renumber(problem: Problem, rng: np.random.Generator, known: Known) -> Proble
         values = list(new.values())
         if len(set(values)) < len(values) or all(new[n] == n for n in given):
             continue
-        results = _execute(steps, new)
+        results = execute(steps, new)
         if results is None or not all(known(str(n)) for n in (*values, *results)):
             continue
-        question = _NUMBER.sub(
+        question = NUMBER.sub(
             lambda found, new=new: str(new[int(found.group())]),  # type: ignore[misc]
             problem.question,
         )
-        filled = iter(_written(steps, new, results))
-        trace = _STEP.sub(lambda _, filled=filled: next(filled), problem.trace)  # type: ignore[misc]
+        filled = iter(written(steps, new, results))
+        trace = EQUATION.sub(lambda _, filled=filled: next(filled), problem.trace)  # type: ignore[misc]
         head, _, _ = trace.rpartition(problem.answer)
         return replace(
             problem, question=question, trace=head + str(results[-1]), answer=str(results[-1])
         )
     return None
-
-
-#: A number of a step: ("given", n), ("result", i) or ("constant", n).
-_Operand = tuple[str, int]
-_Steps = list[tuple[_Operand, str, _Operand]]
-
-
-def _program(problem: Problem) -> tuple[list[int], _Steps] | None:
-    given = [int(found) for found in _NUMBER.findall(problem.question)]
-    found = _STEP.findall(problem.trace)
-    if not found or len(set(given)) < len(given) or not problem.trace.endswith(problem.answer):
-        return None
-    results: list[int] = []
-    steps: _Steps = []
-
-    def operand(n: int) -> _Operand:
-        if n in results:
-            return "result", results.index(n)
-        return ("given", n) if n in given else ("constant", n)
-
-    for left, op, right, result in found:
-        if int(left) in results and int(left) in given:
-            return None  # it cannot be told which of the two is meant
-        steps.append((operand(int(left)), op, operand(int(right))))
-        results.append(int(result))
-    numbers = {n for n in given if n in results}
-    as_it_stands = _execute(steps, {n: n for n in given})
-    if numbers or as_it_stands != results or str(results[-1]) != problem.answer:
-        return None
-    return given, steps
-
-
-def _execute(steps: _Steps, given: dict[int, int]) -> list[int] | None:
-    results: list[int] = []
-    for left, op, right in steps:
-        a, b = (_value(side, given, results) for side in (left, right))
-        if op == "/" and b == 0:
-            return None
-        value = {"+": a + b, "-": a - b}.get(op, Fraction(a, b) if op == "/" else a * b)
-        if value <= 0 or value != int(value):
-            return None
-        results.append(int(value))
-    return results
-
-
-def _written(steps: _Steps, given: dict[int, int], results: list[int]) -> list[str]:
-    return [
-        f"{_value(left, given, results)} {op} {_value(right, given, results)} = {result}"
-        for (left, op, right), result in zip(steps, results, strict=True)
-    ]
-
-
-def _value(operand: _Operand, given: dict[int, int], results: list[int]) -> int:
-    kind, n = operand
-    return given[n] if kind == "given" else results[n] if kind == "result" else n
 
 
 RULES: dict[str, Rule] = {"renamed": rename, "reordered": reorder, "renumbered": renumber}

@@ -36,10 +36,12 @@ class DataConfig:
         groups: ``visible`` or ``hidden``: strategies see the pool as one group, as most data comes;
             the report still tells the groups apart, and the oracle knows them.
         traces: what the train set's traces are made into, for a study of what they teach:
-            ``swapped``, ``corrupted:0.3``, ``messy``, ``critique``, ``answer_only``,
-            ``answer_first``, or the class path of a function (``activeselect.data.interventions``).
+            ``swapped``, ``corrupted:0.3``, ``messy``, ``critique``, ``backward``, ``reversed``,
+            ``answer_only``, ``answer_first``, or the class path of a function
+            (``activeselect.data.interventions``).
         wrong_from: a folder of `activeselect score`, or of a run, on the same data: its wrong
-            completions are what ``messy`` and ``critique`` show.
+            completions are what ``messy`` and ``critique`` show; ``{seed}`` in it stands for the
+            run's seed, as each seed generates its own pool.
 
     Raises:
         ConfigError: if a setting is out of its range.

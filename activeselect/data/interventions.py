@@ -7,6 +7,9 @@ Question and final answer stay; what stands between them changes::
     corrupted:0.5    so 18 + 20 = 41 . here 38 - 14 = 24 . thus answer : 24
     answer_only      thus answer : 24
     answer_first     thus answer : 24 . so 18 + 20 = 38 . here 38 - 14 = 24 . thus answer : 24
+    reversed         here 38 - 14 = 24 . so 18 + 20 = 38 . thus answer : 24
+
+``critique`` and ``backward`` add problems instead.
 
 Results of a study with them are in ``docs/guide/audit.md``.
 """
@@ -24,6 +27,7 @@ import pyarrow.parquet as pq
 from activeselect.data.answers import AnswerChecker, get_checker
 from activeselect.data.chains import Known, make_false, split
 from activeselect.data.pool import Pool, Problem
+from activeselect.data.programs import turned_round
 from activeselect.data.skills import vocabulary
 from activeselect.errors import ConfigError, DataError, did_you_mean
 from activeselect.files import read_json
@@ -31,6 +35,22 @@ from activeselect.streams import Stream
 
 #: What stands between a failed attempt and the right one; the first that the tokenizer can write.
 RETRACTIONS = (" No, that is wrong.", " but now here .")
+#: How a critique is asked for, and how it begins; the first that the tokenizer can write.
+CRITIQUES = (
+    (
+        "Please critique whether the following solution to the question is correct.\n{wrong}",
+        "Conclusion: wrong.",
+    ),
+    ("if {wrong} then is it so ?", "but now here ."),
+)
+#: How a turned question is asked for, and how it ends; the first that the tokenizer can write.
+TURNS = (
+    (
+        "Turn this question round: state its answer, and put ? for one of its numbers.",
+        "Which number is ?, if the answer is known:",
+    ),
+    ("turns ?", "what is ? if"),
+)
 #: Corrupted steps, where the setting names no share.
 _SHARE = 0.3
 
@@ -142,17 +162,63 @@ def critique(problems: Sequence[Problem], material: Material) -> list[Problem]:
         DataError: if there is no wrong sample of any problem.
     """
     _need_wrong(material, "critique")
+    asks, verdict = _first_known(CRITIQUES, material)
     found = list(problems)
     for problem in problems:
         wrong = _wrong_steps(problem, material)
         if wrong is not None:
-            question = (
-                f"{problem.question}\nPlease critique whether the following solution to the "
-                f"question is correct.\n{wrong.strip()}"
-            )
-            trace = f"Conclusion: wrong. {problem.trace}"
+            question = f"{problem.question}\n{asks.format(wrong=wrong.strip())}"
+            trace = f"{verdict} {problem.trace}"
             found.append(replace(problem, id=-1 - problem.id, question=question, trace=trace))
     return found
+
+
+def in_reverse(problems: Sequence[Problem], material: Material) -> list[Problem]:
+    """The steps of each trace in the opposite order, the answer where it was."""
+    parts = [_parts(p, material.checker) for p in problems]
+    return [
+        _with_trace(p, " ".join(step.strip() for step in steps[::-1]) + end)
+        for p, (steps, end) in zip(problems, parts, strict=True)
+    ]
+
+
+def backward(problems: Sequence[Problem], material: Material) -> list[Problem]:
+    """Each problem twice more where it can be turned round: as question asked back, and solved.
+
+    The question turned round states the answer and asks for one of its own numbers. It is once the
+    target (from the question to the question turned round) and once the input (its target being the
+    steps in reverse, each solved for what is asked), so that the train set holds the three tasks of
+    RevThink, arXiv 2411.19865, in equal parts where every problem can be turned. Rules turn it
+    (:func:`activeselect.data.programs.turned_round`). The added problems have negative ids.
+
+    Raises:
+        DataError: if no problem can be turned round.
+    """
+    asks, ending = _first_known(TURNS, material)
+    found = list(problems)
+    for problem in problems:
+        chain = split(problem.trace, material.checker)
+        turned = turned_round(problem, chain, material.rng)
+        if turned is None:
+            continue
+        masked, trace, answer = turned
+        question = f"{masked} {ending} {material.checker.render(problem.answer)}"
+        asked = f"{problem.question}\n{asks}"
+        found.append(replace(problem, id=-1 - 2 * problem.id, question=asked, trace=question))
+        found.append(
+            replace(problem, id=-2 - 2 * problem.id, question=question, trace=trace, answer=answer)
+        )
+    if len(found) == len(problems):
+        raise DataError(
+            "traces: 'backward' needs traces whose equations use the numbers of the question, so "
+            "that one of these can be asked for; no trace here is of that kind."
+        )
+    return found
+
+
+def _first_known(texts: Sequence[tuple[str, str]], material: Material) -> tuple[str, str]:
+    """The first pair that the model's tokenizer can write."""
+    return next((t for t in texts if material.known(" ".join(t).format(wrong=""))), texts[0])
 
 
 def _wrong_steps(problem: Problem, material: Material) -> str | None:
@@ -179,9 +245,9 @@ INTERVENTIONS: dict[str, Intervention] = {
     "critique": critique,
     "answer_only": answer_only,
     "answer_first": answer_first,
+    "reversed": in_reverse,
+    "backward": backward,
 }
-#: Those that add problems, which a pool in rounds cannot hold.
-ADDING = frozenset({"critique"})
 
 
 def get_intervention(name: str) -> Intervention:

@@ -382,7 +382,8 @@ def _without_leaks(
 def _intervened(config: DataConfig, pool: Pool, seed: int) -> Pool:
     if config.traces is None:
         return pool
-    wrong = wrong_completions(pool, config.wrong_from) if config.wrong_from else None
+    folder = config.wrong_from and config.wrong_from.replace("{seed}", str(seed))
+    wrong = wrong_completions(pool, folder) if folder else None
     known: Known = written_by_skills if config.preset is not None else lambda _: True
     return intervene(pool, config.traces, seed=seed, wrong=wrong, known=known)
 

@@ -113,6 +113,7 @@ def test_interventions_keep_questions_and_answers(pool: Pool, name: str) -> None
         assert by_id[problem.id].question == problem.question
         assert by_id[problem.id].answer == problem.answer
         assert SKILLS.check(by_id[problem.id].trace, problem.answer)
+        assert written_by_skills(by_id[problem.id].trace)
     again = intervene(pool, name, seed=0, wrong=wrong, known=written_by_skills)
     assert again.fingerprint == made.fingerprint
     assert (made.fingerprint == pool.fingerprint) == (name == "as_is")
@@ -137,6 +138,51 @@ def test_each_intervention_does_what_it_says(pool: Pool) -> None:
     messy = intervene(pool, "messy", seed=0, wrong={0: ["so 1 + 1 = 3 . thus answer : 3"]})
     assert messy[0].trace.startswith("so 1 + 1 = 3 ." + RETRACTIONS[0])
     assert messy[1].trace == pool[1].trace
+    turned = intervene(pool, "reversed", seed=0)
+    assert [equations(p)[::-1] for p in turned] == list(before.values())
+
+
+def test_a_question_turned_round_is_solved_from_its_answer(pool: Pool) -> None:
+    made = intervene(pool, "backward", seed=0, known=written_by_skills)
+    added = {problem.id: problem for problem in made if problem.id < 0}
+    assert len(pool) < len(added) <= 2 * len(pool)
+    for problem in pool:
+        if -1 - 2 * problem.id not in added:
+            continue
+        asks, solves = added[-1 - 2 * problem.id], added[-2 - 2 * problem.id]
+        assert asks.question.startswith(problem.question)
+        assert asks.trace == solves.question
+        masked, _, stated = solves.question.partition(" what is ? if answer : ")
+        assert stated == problem.answer
+        # with the answer put in for the unknown, it is the question that it was made of
+        given, known = problem.question.split(), masked.split()
+        assert [(a, b) for a, b in zip(given, known, strict=True) if a != b] == [
+            (solves.answer, "?")
+        ]
+        facts = {int(word) for word in known if word.isdigit()} | {int(stated), 2, 3}
+        for left, op, right, result in re.findall(r"(\d+) ([-+x/]) (\d+) = (\d+)", solves.trace):
+            a, b, c = int(left), int(right), int(result)
+            assert {a, b} <= facts  # each step rests on what is known by then, never on the unknown
+            assert {"+": a + b, "-": a - b, "x": a * b, "/": a / b}[op] == c
+            facts.add(c)
+        assert str(c) == solves.answer
+        assert all(map(written_by_skills, (asks.question, asks.trace, solves.trace)))
+
+
+def test_what_cannot_be_turned_round_is_refused() -> None:
+    plain = Problem(0, "What is the capital?", "It is 7.\n#### 7", "7")
+    with pytest.raises(DataError, match="'backward' needs traces whose equations"):
+        intervene(Pool.from_problems([plain], checker="gsm8k"), "backward", seed=0)
+    # 4 is used twice, 9 not at all, and the constant 2 is none of the question's numbers
+    twice = Problem(0, "4 and 9 ?", "4 x 2 = 8. 8 + 4 = 12.\n#### 12", "12")
+    with pytest.raises(DataError, match="'backward' needs traces"):
+        intervene(Pool.from_problems([twice], checker="gsm8k"), "backward", seed=0)
+    real = Problem(
+        0, "48 clips, half in May, 10 more?", "48/2 = 24 clips. 24 + 10 = 34.\n#### 34", "34"
+    )
+    made = intervene(Pool.from_problems([real], checker="gsm8k"), "backward", seed=1)
+    assert made[2].answer in made[2].trace
+    assert made[1].trace.endswith("#### 34")
 
 
 def test_bad_settings_are_answered_in_a_line(pool: Pool) -> None:
