@@ -7,11 +7,18 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
 from activeselect.cli import prepare, run
+from activeselect.cli.commands import COMMANDS
+from activeselect.cli.help import explained
+from activeselect.config import DataConfig, RecipeConfig, StudyConfig
+from activeselect.errors import ConfigError
+from activeselect.study.plan import dataset_names, plan
 
 
 def outcome(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
@@ -167,6 +174,117 @@ def test_the_list_says_what_each_strategy_requires_and_costs(
     assert "In a config: {name: rho-loss, reference: null, keep: 0.5}" in card
     _, card = outcome(capsys, "strategies", "show", "filter")
     assert "In a config: {name: filter, by: ..., then: ..., keep: 0.5}" in card
+
+
+def test_help_and_a_typo_wait_for_no_heavy_import() -> None:
+    heavy = {"torch", "sklearn", "scipy", "pyarrow", "transformers", "lightning", "datasets"}
+    for words in (["--help"], ["train", "--help-all"], ["train", "modle=x"], ["forecast", "-h"]):
+        code = (
+            f"import sys; from activeselect.cli import run; run({words});"
+            f"print(sorted({heavy} & set(sys.modules)), file=sys.stderr)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stderr.splitlines()[-1] == "[]", words
+
+
+def _leaves(tree: dict[str, Any] = COMMANDS, above: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for name, entry in tree.items():
+        full = f"{above} {name}".strip()
+        found += _leaves(entry, full) if isinstance(entry, dict) else [(full, entry)]
+    return found
+
+
+@pytest.mark.parametrize(("name", "function"), _leaves())
+def test_help_fits_a_terminal_and_explains_everything(
+    name: str, function: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for word in ("--help", "--help-all"):
+        code, text = outcome(capsys, *name.split(), word)
+        assert code == 0
+        assert max(len(line) for line in text.splitlines()) <= 80
+        if word == "--help":
+            assert len(text.splitlines()) <= 90
+        # a name is never the end of what is said about it
+        names = [line for line in text.splitlines() if re.match(r"  \S+\s*$", line)]
+        after = dict(pairwise(text.splitlines()))
+        assert all(re.match(r"\s{6,}\S", after[line]) for line in names), names
+    for key in (key for key in get_type_hints(function) if key not in ("return", "config")):
+        assert explained(function).get(key), f"{name} does not say what {key} is"
+
+
+@pytest.mark.parametrize("word", ["--dry-run", "--dry_run", "dry_run=true", "--dry-run=true"])
+def test_a_plan_is_printed_however_it_is_asked_for(
+    word: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    argv = ["score", "--out", str(tmp_path / "scores"), "data.pool_size=40", "shard=2/4", word]
+    code, text = outcome(capsys, *argv, "scoring.samples=2")
+    assert code == 0
+    assert "10 examples of the 40 in this pool; checkpoints: 1, 1 of them to score." in text
+    assert "(20 completions as long as" in text
+    assert not (tmp_path / "scores").exists()
+
+
+def test_a_mapping_may_leave_out_the_space(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    argv = ["train", "--out", str(tmp_path / "run")]
+    code, error = outcome(capsys, *argv, "recipe.lora={rank:0}")
+    assert code == 2
+    assert "recipe.lora.rank: expected at least 1; received 0." in error
+    code, error = outcome(capsys, *argv, "strategy={name:premm}")
+    assert "There is no strategy 'premm'." in error
+
+
+@pytest.mark.parametrize("command", ["prompt show", "train"])
+def test_a_config_of_another_command_is_named(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("strategies: {random: random}\nseeds: [1, 2]\n")
+    out = ["--out", str(tmp_path / "out")] if command == "train" else []
+    code, error = outcome(capsys, *command.split(), "--config", str(file), *out)
+    assert code == 2
+    assert "study.yaml is a config of `activeselect compare` (it sets seeds, strategies)" in error
+    file.write_text("data: [{source: 'skills:mixed', name: easy}]\n")
+    code, error = outcome(capsys, *command.split(), "--config", str(file), *out)
+    assert "(its data is a list)" in error
+
+
+def test_a_dataset_of_a_study_has_the_name_it_was_given(tmp_path: Path) -> None:
+    data = [DataConfig(name="easy"), DataConfig(), DataConfig()]
+    study = StudyConfig(data=tuple(data), recipe=RecipeConfig(), seeds=(0,))
+    assert dataset_names(study.data) == ["easy", "mixed", "mixed-2"]
+    assert {cell.dataset for cell in plan(study)} == {"easy", "mixed", "mixed-2"}
+    assert {cell.config.data for cell in plan(study)} == {DataConfig()}
+    with pytest.raises(ConfigError, match="a name of its own for each dataset"):
+        dataset_names([DataConfig(name="a"), DataConfig(name="a")])
+    with pytest.raises(ConfigError, match=r"data\.name"):
+        DataConfig(name="a/b")
+
+
+def test_a_shell_completes_commands_and_settings(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    _, text = outcome(capsys, "completion", "bash")
+    (tmp_path / "script").write_text(text)
+    ask = (
+        f"source {tmp_path / 'script'}; COMP_WORDS=(activeselect $@); COMP_CWORD=$#; "
+        '_activeselect; echo "${COMPREPLY[@]}"'
+    )
+
+    def completed(*words: str) -> list[str]:
+        done = subprocess.run(
+            ["bash", "-c", ask, "bash", *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    assert completed("tr") == ["train"]
+    assert completed("train", "recipe.ep") == ["recipe.epochs="]
+    assert completed("score", "--dry") == ["--dry-run"]
+    assert "quickstart" in completed("compare", "--config", "quick")
+    assert completed("forecast", "ev") == ["evaluate"]
 
 
 def test_assignments_become_options_and_values_stay_values() -> None:

@@ -10,8 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass
-from importlib import resources
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -20,11 +19,14 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from activeselect.cli import commands
+from activeselect.cli import help as help_text
+from activeselect.cli.configs import check_command, find_config, known_settings, named_configs
+from activeselect.cli.help import CONFIG
 from activeselect.errors import ActiveSelectError, ConfigError, LabelsNeeded, did_you_mean
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_][\w.]*=")
-#: A parameter of this name is a dataclass; its fields are settings of the command.
-CONFIG = "config"
+Command = Callable[..., None]
+HELP = ("--help", "-h", "--help-all")
 #: Given without a value, as in other tools.
 _SWITCHES = {
     "--json": "--json=true",
@@ -32,6 +34,7 @@ _SWITCHES = {
     "--dry-run": "--dry_run=true",
     "--dry_run": "--dry_run=true",
 }
+_SWITCHED = set(_SWITCHES.values())
 _LABELS_NEEDED = 3  # the run waits for a person
 #: An empty path would mean the current folder, which nobody says that way.
 _PATHS = ("--out", "--config", "out", "config")
@@ -54,13 +57,19 @@ def run(argv: list[str]) -> int:
     if argv in (["--version"], ["-V"]):
         print(f"activeselect {version('activeselect')}")
         return 0
-    parser, functions = build_parser()
     try:
         _refuse_retired(argv)
-        function, settings = _parse(parser, functions, prepare(argv))
-        if isinstance(settings.get("out"), Path):
-            check_out(settings["out"])
-        function(**settings)
+        words = prepare(argv)
+        name, entry = find_command(words)
+        rest = words[len(name.split()) :]
+        asked = [word for word in rest if word in HELP]
+        if isinstance(entry, dict) or asked:
+            print(_help(name, entry, everything="--help-all" in asked))
+        else:
+            settings = _parse(name, entry, rest)
+            if isinstance(settings.get("out"), Path):
+                check_out(settings["out"])
+            entry(**settings)
         sys.stdout.flush()
     except ActiveSelectError as error:
         if not error.elsewhere:
@@ -87,64 +96,76 @@ def _refuse_retired(argv: list[str]) -> None:
         )
 
 
-def build_parser() -> tuple[ArgumentParser, dict[str, Callable[..., None]]]:
-    """The parser of all commands, and the function behind each (``forecast evaluate`` etc.)."""
-    parser = ArgumentParser(
-        prog="activeselect",
-        description="Train with live data selection, compare strategies, forecast test accuracy.",
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
-    functions: dict[str, Callable[..., None]] = {}
-    _add_commands(parser, commands.COMMANDS, "", functions)
-    return parser, functions
+def find_command(words: list[str]) -> tuple[str, Command | dict[str, Command]]:
+    """The command that the first words name, or the group of commands (``forecast``, all).
+
+    Raises:
+        ConfigError: if there is no such command.
+
+    Example:
+        >>> find_command(["forecast", "fit", "--out", "x"])[0]
+        'forecast fit'
+    """
+    entry, name = commands.COMMANDS, ""
+    for word in words:
+        if word in HELP:
+            break
+        if word not in entry:
+            raise ConfigError(
+                f"There is no command '{f'{name} {word}'.strip()}'. {did_you_mean(word, entry)}"
+            )
+        entry, name = entry[word], f"{name} {word}".strip()
+        if not isinstance(entry, dict):
+            return name, entry
+    if name and len(words) == len(name.split()):
+        raise ConfigError(f"{name}: expected a command after it. {did_you_mean('', entry)}")
+    return name, entry
 
 
-def _add_commands(
-    parser: ArgumentParser, tree: dict[str, Any], prefix: str, functions: dict[str, Any]
-) -> None:
-    chooser = parser.add_subcommands(required=True, dest="command")
-    for name, entry in tree.items():
-        child = ArgumentParser(exit_on_error=False, allow_abbrev=False)
-        if isinstance(entry, dict):
-            chooser.add_subcommand(name, child, help=" | ".join(entry))
-            _add_commands(child, entry, f"{prefix}{name} ", functions)
-            continue
-        summary = (entry.__doc__ or "").strip().splitlines()[0]
-        child.description = summary
-        child.add_argument("--config", action="config", help="YAML file, or a shipped name")
-        hints = get_type_hints(entry)
-        positional = [key for key in hints if key in commands.POSITIONAL]
-        for key in positional:
-            several = get_origin(hints[key]) is list
-            kind = get_args(hints[key])[0] if several else hints[key]
-            child.add_argument(key, type=kind, nargs="+" if several else None)
-        if CONFIG in hints:
-            child.add_class_arguments(hints[CONFIG])
-        child.add_function_arguments(entry, as_positional=False, skip={*positional, CONFIG})
-        functions[prefix + name] = entry
-        chooser.add_subcommand(name, child, help=summary)
+def _help(name: str, entry: Command | dict[str, Command], *, everything: bool) -> str:
+    if not isinstance(entry, dict):
+        write = help_text.long if everything else help_text.short
+        return write(name, entry, commands.POSITIONAL)
+    return help_text.of_group(name, entry) if name else help_text.overview(entry)
 
 
-def _parse(
-    parser: ArgumentParser, functions: dict[str, Callable[..., None]], argv: list[str]
-) -> tuple[Callable[..., None], dict[str, Any]]:
+def build_parser(entry: Command) -> ArgumentParser:
+    """The parser of one command: what its signature and its class of settings say."""
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file, or a shipped name")
+    hints = get_type_hints(entry)
+    positional = [key for key in hints if key in commands.POSITIONAL]
+    for key in positional:
+        several = get_origin(hints[key]) is list
+        kind = get_args(hints[key])[0] if several else hints[key]
+        parser.add_argument(key, type=kind, nargs="+" if several else None)
+    if CONFIG in hints:
+        parser.add_class_arguments(hints[CONFIG])
+    parser.add_function_arguments(entry, as_positional=False, skip={*positional, CONFIG})
+    return parser
+
+
+def _parse(name: str, entry: Command, words: list[str]) -> dict[str, Any]:
+    """The values of a command's parameters."""
+    for file in named_configs(words):
+        check_command(file, name, entry, commands.COMMANDS)
+    parser = build_parser(entry)
     try:
-        settings = parser.instantiate(parser.parse_args(argv))
+        values = dict(parser.instantiate(parser.parse_args(words)))
     except (ArgumentError, TypeError, ValueError) as error:
-        names = [name for name in functions if argv[: len(name.split())] == name.split()]
-        raise ConfigError(_reason(str(error), functions[names[0]] if names else None)) from error
-    words: list[str] = []
-    while "command" in settings:
-        words.append(settings["command"])
-        settings = settings[words[-1]]
-    name = " ".join(words)
-    values = {key: value for key, value in settings.items() if key != "config"}
-    kind = get_type_hints(functions[name]).get(CONFIG)
+        text = str(error)
+        needed = re.search(r"arguments are required: (.*)", text)
+        if needed:
+            raise ConfigError(
+                f"{needed[1]}: expected a value; received nothing. `activeselect {name} --help` "
+                "lists what the command needs."
+            ) from error
+        raise ConfigError(_reason(text, entry)) from error
+    values.pop("config", None)
+    kind = get_type_hints(entry).get(CONFIG)
     if kind is not None:
-        names = [field.name for field in fields(kind)]
-        values[CONFIG] = kind(**{key: values.pop(key) for key in names})
-    return functions[name], values
+        values[CONFIG] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+    return values
 
 
 def prepare(argv: list[str]) -> list[str]:
@@ -164,78 +185,43 @@ def prepare(argv: list[str]) -> list[str]:
         if empty:
             named = (word or previous).strip("-=")
             raise ConfigError(f"{named}: expected a path; received an empty text.")
+        if word in ("true", "false") and previous in _SWITCHED:  # --dry-run false
+            out[-1] = f"{previous.removesuffix('true')}{word}"
+            continue
         if previous == "--config":
             word = find_config(word)
         elif word.startswith("--config="):
             word = f"--config={find_config(word.removeprefix('--config='))}"
         elif word in _SWITCHES:
             word = _SWITCHES[word]
+        elif word.startswith("--dry-run="):
+            word = word.replace("dry-run", "dry_run", 1)
         elif not is_value and _ASSIGNMENT.match(word):
             word = f"--{word}"
-        out.append(word)
+        out.append(_spaced(word))
     if out[:1] != ["compare"]:  # one dataset: its source may stand for it
         out = [re.sub(r"^--data(?==|$)", "--data.source", word) for word in out]
     return out
 
 
-def find_config(name: str) -> str:
-    """A config file: a path, or the name of one that comes with the package.
+def _spaced(word: str) -> str:
+    """Write ``{rank:8}`` as YAML needs it, ``{rank: 8}``; YAML reads one name without a value.
 
-    Raises:
-        ConfigError: if there is neither.
+    Example:
+        >>> _spaced("--recipe.lora={rank:8,save:merged}"), _spaced("{command: a:b}")
+        ('--recipe.lora={rank: 8,save: merged}', '{command: a:b}')
     """
-    if Path(name).is_file():
-        check_yaml(Path(name))
-        return name
-    shipped = {
-        entry.name.removesuffix(".yaml"): str(entry)
-        for entry in resources.files("activeselect.configs").iterdir()
-        if entry.name.endswith(".yaml")
-    }
-    stem = Path(name).name.removesuffix(".yaml")  # a name may have dots: gsm8k-qwen-0.5b-lora
-    if name in shipped or (Path(name).parts == ("configs", f"{stem}.yaml") and stem in shipped):
-        return shipped[stem]
-    raise ConfigError(f"There is no config file '{name}'. {did_you_mean(name, shipped)}")
-
-
-#: Of a config, aliases written out: the largest that anybody writes has some hundred values.
-_MOST_VALUES = 20_000
-_LONGEST_CONFIG = 2**20  # bytes
-
-
-def check_yaml(file: Path) -> None:
-    """Refuse a config that would take the parser's time or memory, before it is parsed.
-
-    Raises:
-        ConfigError: if it is no YAML, is very long, or grows beyond bounds when its aliases are
-            written out.
-    """
-    if file.stat().st_size > _LONGEST_CONFIG:
-        raise ConfigError(f"{file} is no config: expected at most {_LONGEST_CONFIG:,} bytes.")
+    start = re.match(r"(--[\w.]+=)?\{", word)
+    if start is None or not word.endswith("}") or "{question" in word:
+        return word
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        values = _values(node, {}) if node is not None else 0
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConfigError(f"{file} is no YAML that can be read: {reason}") from error
-    if values > _MOST_VALUES:
-        raise ConfigError(
-            f"{file} holds {values:,} values once its aliases (*name) are written out; expected at "
-            f"most {_MOST_VALUES:,}. Write out what you need, and leave the aliases out."
-        )
-
-
-def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values below a node, aliases written out; each node is visited once."""
-    if id(node) not in known:
-        known[id(node)] = _MOST_VALUES + 1  # until it is known: an alias of itself never ends
-        inside: list[yaml.Node] = []
-        if isinstance(node, yaml.MappingNode):
-            inside = [part for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            inside = node.value
-        known[id(node)] = 1 + sum(_values(part, known) for part in inside)
-    return known[id(node)]
+        held = yaml.safe_load(word[start.end() - 1 :])
+    except yaml.YAMLError:
+        return word
+    joined = [key for key, value in held.items() if value is None and ":" in str(key)]
+    for key in joined:
+        word = word.replace(key, key.replace(":", ": ", 1), 1)
+    return word
 
 
 def check_out(out: Path) -> None:
@@ -255,14 +241,14 @@ def check_out(out: Path) -> None:
         ) from error
 
 
-def _reason(text: str, function: Callable[..., None] | None) -> str:
+def _reason(text: str, function: Command) -> str:
     """The innermost reason of a parser error; an unknown setting gets the nearest known one."""
-    unknown = re.search(r"(?:accept option '|unrecognized arguments: --)([\w.]+)", text)
+    unknown = re.search(r"(?:accept option '|^Option '|unrecognized arguments: --)([\w.]+)", text)
     within = re.search(r'Parser key "([\w.]+)".*Option \'(\w+)\' is not accepted', text, re.DOTALL)
-    if (unknown or within) and function is not None:
+    if unknown or within:
         full = unknown[1] if unknown else ".".join(within.groups()) if within else ""
         section, _, name = full.rpartition(".")
-        while not (known := _known(function, section)):  # the section itself is unknown
+        while not (known := known_settings(function, section)):  # the section itself is unknown
             section, _, name = section.rpartition(".")
         return f"There is no setting '{full}'. {did_you_mean(name, known)}"
     # a setting that may be null is reported once per alternative; the null is not the reason
@@ -279,19 +265,3 @@ def _reason(text: str, function: Callable[..., None] | None) -> str:
         named = not keys or reasons[0].startswith(keys[0])
         return reasons[0] if named else f"{key}: {reasons[0]}"
     return " ".join(lines)
-
-
-def _known(function: Callable[..., None], section: str) -> list[str]:
-    """Settings of a command, or of one of its sections."""
-    hints = get_type_hints(function)
-    hints |= get_type_hints(hints.pop(CONFIG)) if CONFIG in hints else {}
-    names = [name for name in hints if name != "return"]
-    for part in section.split(".") if section else []:
-        kinds = [kind for kind in _alternatives(hints.get(part)) if is_dataclass(kind)]
-        hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
-        names = list(hints)
-    return names
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return (hint, *get_args(hint))

@@ -80,7 +80,7 @@ def train(
     console.print(f"Run folder: {out}", highlight=False, markup=False)
 
 
-def score(out: Path, config: ScoreConfig, perturb: int = 0) -> None:
+def score(out: Path, config: ScoreConfig, perturb: int = 0, dry_run: bool = False) -> None:
     """Score a dataset with a model, or with each checkpoint of a run, without training.
 
     Args:
@@ -88,10 +88,17 @@ def score(out: Path, config: ScoreConfig, perturb: int = 0) -> None:
         config: all settings.
         perturb: ask the last checkpoint up to that many rewordings of each example, and set their
             accuracy beside premem (``docs/guide/audit.md``).
+        dry_run: print the plan with estimated tokens, time and memory, and stop.
     """
     from activeselect.training.offline import OfflineScoring
 
     console = Console()
+    if dry_run:
+        from activeselect.study.estimate import plan_scoring
+
+        plan = plan_scoring(config, out, perturb)
+        console.print("\n".join(plan), highlight=False, markup=False)
+        return
     scoring = OfflineScoring(config)
     scoring.check_perturb(perturb)
     for report in scoring.reports.values():
@@ -360,6 +367,17 @@ def show_prompt(
     print(json_module.dumps(found, indent=1, ensure_ascii=False) if json else shown(found))
 
 
+def completion(shell: Literal["bash", "zsh"]) -> None:
+    """Print a script that completes commands and settings in a shell.
+
+    Args:
+        shell: the shell that reads it, as in `eval "$(activeselect completion bash)"`.
+    """
+    from activeselect.cli.completion import script
+
+    print(script(COMMANDS, shell, POSITIONAL))
+
+
 def _curve_table(curve: list[dict[str, Any]]) -> Table:
     table = Table("train examples", "samples seen", "test accuracy", "premem", "forecast (90%)")
     for entry in curve:
@@ -375,7 +393,7 @@ def _curve_table(curve: list[dict[str, Any]]) -> Table:
 
 
 #: Parameters that are given without their name on the command line.
-POSITIONAL = ("name", "run", "source", "studies")
+POSITIONAL = ("name", "run", "source", "studies", "shell")
 
 
 def _scores_table(entries: list[dict[str, Any]]) -> Table:
@@ -395,6 +413,7 @@ COMMANDS: dict[str, Any] = {
     "compare": compare,
     "report": report,
     "export": export,
+    "completion": completion,
     "prompt": {"show": show_prompt},
     "strategies": {"list": list_strategies, "show": show_strategy},
     "forecast": {

@@ -7,28 +7,17 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
 from activeselect.errors import DataError
 from activeselect.files import write_text
-from activeselect.forecast.evaluate import (
-    MIN_CHECKPOINTS,
-    check_runs,
-    evaluation,
-    forecast_features,
-    stack,
-    tau_curve,
-)
-from activeselect.forecast.features import FEATURES_VERSION
-from activeselect.forecast.importers import official_runs, official_tables, run_folders, run_tables
-from activeselect.forecast.live import load_model, load_pretrained, source_of, tau_of
-from activeselect.forecast.regressor import TestAccuracyRegressor
-from activeselect.forecast.traces import RunTrace, datasets_in, read_traces, runs_of, write_traces
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import, and help does not need it
+    from activeselect.forecast.regressor import TestAccuracyRegressor
+    from activeselect.forecast.traces import RunTrace
 
 LEVEL = 0.9
 
@@ -44,6 +33,16 @@ def import_traces(source: Path, out: Path) -> None:
     Raises:
         DataError: if there are no runs, a file is damaged, or ``out`` already holds traces.
     """
+    import pyarrow as pa
+
+    from activeselect.forecast.importers import (
+        official_runs,
+        official_tables,
+        run_folders,
+        run_tables,
+    )
+    from activeselect.forecast.traces import runs_of, write_traces
+
     if not source.is_dir():
         raise DataError(f"{source}: expected a folder of runs, found none; check the path")
     if out.exists() and any(out.glob("*_examples.parquet")):
@@ -86,6 +85,9 @@ def evaluate(
     Raises:
         DataError: if the traces are missing, damaged or too few.
     """
+    from activeselect.forecast.evaluate import evaluation, tau_curve
+    from activeselect.forecast.traces import read_traces
+
     runs = read_traces(traces, dataset)
     report = evaluation(runs, None if holdout is None else read_traces(holdout, dataset))
     if plot is not None:
@@ -110,6 +112,8 @@ def fit(traces: Path, out: Path, dataset: str | None = None) -> None:
     Raises:
         DataError: if the traces are missing, damaged or too few.
     """
+    from activeselect.forecast.traces import datasets_in, read_traces
+
     names = datasets_in(traces) if dataset is None else [dataset]
     runs = [run for name in names for run in read_traces(traces, name)]
     model = fit_runs(runs)
@@ -135,6 +139,11 @@ def predict(
     Raises:
         DataError: if something is missing or damaged.
     """
+    import numpy as np
+
+    from activeselect.forecast.evaluate import forecast_features
+    from activeselect.forecast.live import source_of, tau_of
+
     rows = []
     for run in _runs_to_predict(source, dataset):
         regressor = _regressor(model, run.dataset)
@@ -176,6 +185,9 @@ def fit_runs(runs: Sequence[RunTrace]) -> TestAccuracyRegressor:
     Raises:
         DataError: if there are too few runs or tested checkpoints.
     """
+    from activeselect.forecast.evaluate import MIN_CHECKPOINTS, check_runs, forecast_features, stack
+    from activeselect.forecast.regressor import TestAccuracyRegressor
+
     check_runs(runs, 2, MIN_CHECKPOINTS, "fitting")
     X, y, group = stack(runs, forecast_features)
     return TestAccuracyRegressor().fit(X, y, groups=group)
@@ -183,6 +195,10 @@ def fit_runs(runs: Sequence[RunTrace]) -> TestAccuracyRegressor:
 
 def provenance(runs: Sequence[RunTrace], about: str) -> dict[str, Any]:
     """Return the facts that a model file keeps about what it was fitted on."""
+    import numpy as np
+
+    from activeselect.forecast.features import FEATURES_VERSION
+
     return {
         "about": about,
         "features_version": FEATURES_VERSION,
@@ -200,6 +216,9 @@ def _run_name(run: Path, source: Path) -> str:
 
 
 def _runs_to_predict(source: Path, dataset: str | None) -> list[RunTrace]:
+    from activeselect.forecast.importers import run_tables
+    from activeselect.forecast.traces import datasets_in, read_traces, runs_of
+
     if (source / "scores").is_dir():
         name, examples, checkpoints = run_tables(
             source, source.resolve().name, finished=(source / "result.json").exists()
@@ -210,6 +229,8 @@ def _runs_to_predict(source: Path, dataset: str | None) -> list[RunTrace]:
 
 
 def _regressor(model: Path | None, dataset: str) -> TestAccuracyRegressor:
+    from activeselect.forecast.live import load_model, load_pretrained
+
     if model is not None:
         return load_model(model)
     return load_pretrained(dataset if dataset in ("gsm8k", "math") else "any")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from activeselect.errors import ConfigError, did_you_mean, require, require_finite
+from activeselect.files import is_folder_name
 
 #: What ``data.test`` says for data that has no test set.
 NO_TEST = "none"
@@ -42,6 +43,7 @@ class DataConfig:
         wrong_from: a folder of `activeselect score`, or of a run, on the same data: its wrong
             completions are what ``messy`` and ``critique`` show; ``{seed}`` in it stands for the
             run's seed, as each seed generates its own pool.
+        name: what a study calls the dataset, in its report and folders; default: from the source.
 
     Raises:
         ConfigError: if a setting is out of its range.
@@ -72,6 +74,7 @@ class DataConfig:
     groups: Literal["visible", "hidden"] = "visible"
     traces: str | None = None
     wrong_from: str | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         require_finite("data.", self)
@@ -85,6 +88,8 @@ class DataConfig:
         require(
             self.groups in ("visible", "hidden"), "data.groups", "visible or hidden", self.groups
         )
+        usable = self.name is None or is_folder_name(self.name)
+        require(usable, "data.name", "a name without / and \\, not only dots", self.name)
         for name in ("limit", "test_limit", "pool_size"):
             value = getattr(self, name)
             require(value is None or value > 0, f"data.{name}", "a positive number", value)

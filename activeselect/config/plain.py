@@ -59,11 +59,9 @@ def config_hash(plain: Mapping[str, Any]) -> str:
 
 def settings_of_scores(config: RunConfig) -> dict[str, Any]:
     """The plain settings that decide what a run's scores are."""
-    return {
-        name: value
-        for name, value in to_plain(config).items()
-        if name not in _INCIDENTAL + HARDWARE
-    }
+    plain = to_plain(config)
+    plain["data"].pop("name")  # earlier versions had none, and it decides nothing
+    return {name: value for name, value in plain.items() if name not in _INCIDENTAL + HARDWARE}
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -138,6 +138,7 @@ class ScoreConfig:
         model: a model folder or hub id, or a folder of checkpoints: the whole history of a run.
         data: what to score; ``--data FILE`` for short.
         signals: what to measure (``docs/guide/signals.md``).
+        scoring: how to measure.
         prompt: how a problem becomes text; default: what fits the source.
         reference: model folder for the signal ``reference_loss``.
         shard: ``2/4`` scores the second of four parts; whichever part ends last joins them.

@@ -22,14 +22,15 @@ class StudyConfig:
     """Strategies x seeds x budgets on one or several datasets.
 
     Args:
-        data: the datasets, each judged on its own.
+        data: the datasets, each judged on its own; ``name`` is what the report calls one.
         strategies: label -> strategy, as in ``RunConfig.strategy``. The label ``oracle: preset``
             stands for the allocation that the preset's measured learning curves call best,
             ``oracle: informed`` for one that knows which groups the base model masters.
         baseline: label of the strategy that the others are compared with.
         seeds: one paired replicate each (same pool, same first examples, same test set).
-        rounds, recipe, scoring, prompt, labeler, model: as in :class:`RunConfig`; a ``recipe``
-            left out is the one that was tuned for random selection on the preset.
+        rounds, scoring, prompt, labeler, model, measure, accelerator: as in :class:`RunConfig`.
+        recipe: as in :class:`RunConfig`; left out, it is the one that was tuned for random
+            selection on the preset.
         audit: as in :class:`RunConfig`; what it finds stands beside each strategy's accuracy.
         workers: processes side by side, one thread each; 0 = as many as there are cores.
         backend: where they run: ``loky`` (this machine) or ``ray`` (a cluster, through joblib).

@@ -18,7 +18,14 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from activeselect.config import RunConfig, config_hash, prompt_of, to_plain
+from activeselect.config import (
+    RunConfig,
+    ScoreConfig,
+    ScoringConfig,
+    config_hash,
+    prompt_of,
+    to_plain,
+)
 from activeselect.errors import ModelError
 
 # --- Sizes and speed
@@ -372,7 +379,7 @@ def memory_of(config: RunConfig, shape: Shape) -> float:
     precision a copy of the weights in 16 bits. The model that the settings were checked with
     stays, too, as it is stored.
     """
-    recipe, scoring = config.recipe, config.scoring
+    recipe = config.recipe
     wide = 2 if recipe.precision in ("bf16-true", "16-true") else 4
     number = 4 if recipe.precision.startswith("32") else 2
     short = shape.parameters * 2 if number < wide and recipe.lora is None else 0.0
@@ -388,10 +395,15 @@ def memory_of(config: RunConfig, shape: Shape) -> float:
     output = shape.vocabulary * shape.width * 4  # its gradient is summed apart
     # autocast keeps what it has cast
     training = shape.trainable * wide + kept + logits + output + short
+    measuring = short + _measuring(config.scoring, shape, number)
+    return _PROCESS + (stays + max(training, measuring)) / 1e9
+
+
+def _measuring(scoring: ScoringConfig, shape: Shape, number: int) -> float:
+    """Bytes of the key-value cache and of the logits of all completions under way."""
     rows = min(scoring.batch_tokens / shape.tokens, max(shape.pool, shape.test) * scoring.samples)
     cache = min(scoring.batch_tokens, rows * (shape.tokens + scoring.max_new_tokens)) * shape.kept
-    measuring = short + cache * number + rows * shape.vocabulary * (8 + number)
-    return _PROCESS + (stays + max(training, measuring)) / 1e9
+    return cache * number + rows * shape.vocabulary * (8 + number)
 
 
 def seconds_of(work: Work, shape: Shape) -> float:
@@ -471,6 +483,59 @@ def _remarks(lines: Sequence[Estimate], workers: int, shapes: Sequence[Shape]) -
                 "recipe.lora, or recipe.precision=bf16-true."
             )
     return found
+
+
+def plan_scoring(config: ScoreConfig, out: Path, perturb: int = 0) -> list[str]:
+    """What `activeselect score` will read and generate, for how long, and in how much memory.
+
+    Args:
+        config: its settings.
+        out: the folder of the scores; what is finished in it is left out.
+        perturb: rewordings asked per example.
+
+    Returns:
+        the plan, a sentence each.
+
+    Raises:
+        ActiveSelectError: if data, tokenizer or checkpoints cannot be read.
+    """
+    from activeselect.scoring.signals import measurements
+    from activeselect.training.offline import checkpoints_in, entries_of, part_of
+
+    checkpoints = checkpoints_in(config.model)
+    run = RunConfig(
+        model=checkpoints[0],
+        data=config.data,
+        scoring=config.scoring,
+        prompt=config.prompt,
+        seed=config.seed,
+    )
+    shape, scoring = shape_of(run), config.scoring
+    number, of = config.part
+    examples = len(range(number - 1, shape.pool, of))
+    left = len(checkpoints) - len(entries_of(part_of(out, number, of)))
+    what = measurements(config.signals)
+    length = min(shape.target_tokens, scoring.max_new_tokens)
+    completions = examples * left * scoring.samples if "samples" in what else 0
+    asked = examples * perturb  # once each
+    read = examples * left * shape.tokens if what - {"samples"} else 0.0
+    completions += asked
+    seconds = completions * length * shape.rates.generate + read * shape.rates.read
+    wide = 2 if config.dtype in ("float16", "bfloat16") else 4
+    wide = shape.stored if config.dtype == "auto" else wide
+    need = _PROCESS + (shape.parameters * wide + _measuring(scoring, shape, wide)) / 1e9
+    shard = f" of the {shape.pool:,} in this pool" if of > 1 else ""
+    found = [
+        f"{examples:,} examples{shard}; checkpoints: {len(checkpoints)}, {left} of them to score.",
+        f"Tokens: {quantity(read)} read, about {quantity(completions * length)} generated "
+        f"({quantity(completions)} completions as long as the reference traces; at most "
+        f"{quantity(completions * scoring.max_new_tokens)} if none ends early).",
+        f"In all about {duration(seconds)} on this machine's {shape.device}.",
+        shape.rates.how,
+    ]
+    free = shape.free_gigabytes
+    known = "" if free is None else f"; {free:.1f} GB are free"
+    return [*found, f"Memory: about {need:.1f} GB{known}."]
 
 
 def plan_table(plan: Plan) -> Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 from activeselect.config import BUILT_IN_MODEL, DataConfig, RecipeConfig, RunConfig, StudyConfig
 from activeselect.data.skills import get_preset, tuning
-from activeselect.errors import ConfigError
+from activeselect.errors import ConfigError, require
 from activeselect.selection.registry import create
 from activeselect.study.oracle import informed_targets, oracle_targets
 
@@ -51,9 +51,22 @@ def run_folder(dataset: str, strategy: str, seed: int, samples: int | None = Non
 
 
 def dataset_names(data: Sequence[DataConfig]) -> list[str]:
-    """A short, unique folder name per dataset."""
+    """A short, unique folder name per dataset.
+
+    Raises:
+        ConfigError: if two datasets were given the same name.
+
+    Example:
+        >>> dataset_names([DataConfig("a/train.jsonl"), DataConfig("a/train.jsonl", name="easy")])
+        ['train', 'easy']
+    """
+    given = [config.name for config in data if config.name is not None]
+    require(len(set(given)) == len(given), "data", "a name of its own for each dataset", given)
     names: list[str] = []
     for config in data:
+        if config.name is not None:
+            names.append(config.name)
+            continue
         preset = config.preset and get_preset(config.preset).name  # an unknown one is refused
         stem = preset or config.source.rstrip("/").split("/")[-1].split(".")[0] or "data"
         if config.groups == "hidden":
@@ -61,7 +74,7 @@ def dataset_names(data: Sequence[DataConfig]) -> list[str]:
         if config.traces is not None:
             stem += "-" + config.traces.replace(":", "-")
         name, number = stem, 2
-        while name in names:
+        while name in [*names, *given]:
             name, number = f"{stem}-{number}", number + 1
         names.append(name)
     return names
@@ -143,7 +156,7 @@ def _cell_config(
 ) -> RunConfig:
     return RunConfig(
         model=config.model,
-        data=data,
+        data=replace(data, name=None),  # a name changes nothing of what a run computes
         strategy=_resolved_strategy(config, data, spec, seed),
         rounds=replace(config.rounds, samples=()),
         recipe=config.recipe or _recipe(config, data),

@@ -142,16 +142,15 @@ class OfflineScoring:
         out.mkdir(parents=True, exist_ok=True)
         self._own(out)
         shard, shards = self.config.part
-        folder = out if shards == 1 else out / f"shard-{shard}-of-{shards}"
+        folder = part_of(out, shard, shards)
         folder.mkdir(exist_ok=True)
         with FileLock(folder / ".lock"):
             self._score(folder, np.arange(shard - 1, len(self.pool), shards), progress)
-        folders = [out / f"shard-{i + 1}-of-{shards}" for i in range(shards)]
-        folders = [out] if shards == 1 else folders
+        folders = [part_of(out, i + 1, shards) for i in range(shards)]
         with FileLock(out / ".join.lock"):
-            if all(len(_entries(part)) == len(self.checkpoints) for part in folders):
+            if all(len(entries_of(part)) == len(self.checkpoints) for part in folders):
                 return self._join(out, folders)
-        return _entries(folder)
+        return entries_of(folder)
 
     def _own(self, out: Path) -> None:
         plain = to_plain(replace(self.config, shard="1/1"))
@@ -175,7 +174,7 @@ class OfflineScoring:
         )
 
     def _score(self, folder: Path, index: IntArray, progress: Progress | None) -> None:
-        store, entries = self._store(folder), _entries(folder)
+        store, entries = self._store(folder), entries_of(folder)
         store.drop_after(len(entries))  # stored, but not finished: they are measured again
         measurer = Measurer(
             self.pool,
@@ -292,7 +291,7 @@ class OfflineScoring:
             return matrix
 
         signals = {n: history_of(n, read) for n in dict.fromkeys([*names, *self.config.signals])}
-        parts = [_entries(part) for part in folders]
+        parts = [entries_of(part) for part in folders]
         entries = []
         for number, checkpoint in enumerate(self.checkpoints):
             entry: dict[str, Any] = {"checkpoint": checkpoint, "examples": len(self.pool)}
@@ -328,7 +327,13 @@ class OfflineScoring:
         write_bytes(out / "examples.parquet", sink.getvalue().to_pybytes())
 
 
-def _entries(folder: Path) -> list[dict[str, Any]]:
+def part_of(out: Path, shard: int, shards: int) -> Path:
+    """The folder of one of several parts, or of the whole."""
+    return out if shards == 1 else out / f"shard-{shard}-of-{shards}"
+
+
+def entries_of(folder: Path) -> list[dict[str, Any]]:
+    """What is said of each checkpoint that is scored, in their order."""
     file = folder / "parts.json"
     return list(read_json(file)) if file.exists() else []
 

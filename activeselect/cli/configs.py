@@ -1,0 +1,137 @@
+"""Config files: found by path or shipped name, and looked at before they are parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from activeselect.cli.help import CONFIG
+from activeselect.errors import ConfigError, did_you_mean
+
+
+def find_config(name: str) -> str:
+    """A config file: a path, or the name of one that comes with the package.
+
+    Raises:
+        ConfigError: if there is neither.
+    """
+    if Path(name).is_file():
+        check_yaml(Path(name))
+        return name
+    shipped = {
+        entry.name.removesuffix(".yaml"): str(entry)
+        for entry in resources.files("activeselect.configs").iterdir()
+        if entry.name.endswith(".yaml")
+    }
+    stem = Path(name).name.removesuffix(".yaml")  # a name may have dots: gsm8k-qwen-0.5b-lora
+    if name in shipped or (Path(name).parts == ("configs", f"{stem}.yaml") and stem in shipped):
+        return shipped[stem]
+    raise ConfigError(f"There is no config file '{name}'. {did_you_mean(name, shipped)}")
+
+
+#: Of a config, aliases written out: the largest that anybody writes has some hundred values.
+_MOST_VALUES = 20_000
+_LONGEST_CONFIG = 2**20  # bytes
+
+
+def check_yaml(file: Path) -> None:
+    """Refuse a config that would take the parser's time or memory, before it is parsed.
+
+    Raises:
+        ConfigError: if it is no YAML, is very long, or grows beyond bounds when its aliases are
+            written out.
+    """
+    if file.stat().st_size > _LONGEST_CONFIG:
+        raise ConfigError(f"{file} is no config: expected at most {_LONGEST_CONFIG:,} bytes.")
+    try:
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        values = _values(node, {}) if node is not None else 0
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(f"{file} is no YAML that can be read: {reason}") from error
+    if values > _MOST_VALUES:
+        raise ConfigError(
+            f"{file} holds {values:,} values once its aliases (*name) are written out; expected at "
+            f"most {_MOST_VALUES:,}. Write out what you need, and leave the aliases out."
+        )
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values below a node, aliases written out; each node is visited once."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1  # until it is known: an alias of itself never ends
+        inside: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inside = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inside = node.value
+        known[id(node)] = 1 + sum(_values(part, known) for part in inside)
+    return known[id(node)]
+
+
+# --- Whose config it is
+
+
+def named_configs(words: Sequence[str]) -> list[Path]:
+    """The config files that a command line names.
+
+    Example:
+        >>> named_configs(["--config", "a.yaml", "--config=b.yaml"])
+        [PosixPath('a.yaml'), PosixPath('b.yaml')]
+    """
+    given = [after for before, after in pairwise(words) if before == "--config"]
+    given += [word.split("=", 1)[1] for word in words if word.startswith("--config=")]
+    return [Path(file) for file in given]
+
+
+def check_command(
+    file: Path, name: str, command: Callable[..., Any], commands: Mapping[str, Any]
+) -> None:
+    """Refuse a config of another command by that command's name.
+
+    Raises:
+        ConfigError: if another command knows all its settings, and this one does not.
+    """
+    held = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(held, dict) or _fits(held, command):
+        return
+    for other in (other for other in ("train", "compare", "score", "audit") if other != name):
+        if _fits(held, commands[other]):
+            unknown = sorted(held.keys() - set(known_settings(command)))
+            what = f"it sets {', '.join(unknown)}" if unknown else "its data is a list"
+            raise ConfigError(
+                f"{file} is a config of `activeselect {other}` ({what}), and not of `activeselect "
+                f"{name}`. Take these settings out of a copy, and name one dataset: "
+                "data: {source: ...}."
+            )
+
+
+def _fits(held: Mapping[str, Any], command: Callable[..., Any]) -> bool:
+    kind = get_type_hints(command).get(CONFIG)
+    hint = None if kind is None else get_type_hints(kind).get("data")
+    one = get_origin(hint) is not tuple
+    return held.keys() <= set(known_settings(command)) and not (
+        one and isinstance(held.get("data"), list)
+    )
+
+
+def known_settings(function: Callable[..., Any], section: str = "") -> list[str]:
+    """Settings of a command, or of one of its sections."""
+    hints = get_type_hints(function)
+    hints |= get_type_hints(hints.pop(CONFIG)) if CONFIG in hints else {}
+    names = [name for name in hints if name != "return"]
+    for part in section.split(".") if section else []:
+        kinds = [kind for kind in _alternatives(hints.get(part)) if is_dataclass(kind)]
+        hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+        names = list(hints)
+    return names
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return (hint, *get_args(hint))
