@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from activeselect.cli.commands import compare
+from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, StudyConfig
+from activeselect.selection.sampler import ActiveSampler
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"activeselect.selection.strategy", "numpy", "scipy", "sklearn", "__future__"}
@@ -59,3 +65,38 @@ def test_every_package_is_installed() -> None:
     for init in (ROOT / "activeselect").rglob("__init__.py"):
         name = ".".join(init.parent.relative_to(ROOT).parts)
         assert f'"{name}"' in listed, name
+
+
+def test_the_sampler_is_eight_calls_from_the_command(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks = []
+    draw = ActiveSampler.__iter__
+
+    def noted(sampler: ActiveSampler) -> Iterator[int]:
+        ours = [call for call in inspect.stack() if "/activeselect/" in call.filename]
+        walks.append([f"{Path(call.filename).stem}.{call.function}" for call in reversed(ours)])
+        return draw(sampler)
+
+    monkeypatch.setattr(ActiveSampler, "__iter__", noted)
+    config = StudyConfig(
+        model=str(tiny_model),
+        data=(DataConfig("skills:mixed", pool_size=8, test_limit=2),),
+        strategies={"random": "random"},
+        seeds=(0,),
+        rounds=RoundsConfig(budgets=(4, 6)),
+        recipe=RecipeConfig(epochs=1, batch_size=4),
+        workers=1,
+    )
+    compare(tmp_path / "study", config)
+    assert len(walks) == 2  # stages
+    assert walks[0] == [
+        "commands.compare",
+        "study.run",
+        "study.run_cells",
+        "cell.run_cell",
+        "run.run",
+        "stage.run",
+        "stage._train_and_test",
+        "stage._fit",
+    ]  # and the eighth call, through Lightning and torch, is that of the sampler

@@ -27,7 +27,7 @@ from activeselect.study.efficiency import analyse
 from activeselect.study.resampling import CurveSet
 from activeselect.study.tables import curves_csv, markdown
 from activeselect.training.module import load_model, load_tokenizer
-from activeselect.training.run import Stage
+from activeselect.training.stage import Stage
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:

@@ -164,7 +164,7 @@ def run_cell(
     share: bool = False,
     reuse: Sequence[Path] = (),
     parent: int | None = None,
-) -> str | None:
+) -> tuple[Cell, str | None]:
     """Run or continue one cell.
 
     Args:
@@ -175,20 +175,28 @@ def run_cell(
         parent: the process of the study; where it started this one, this one ends with it.
 
     Returns:
-        None, or what went wrong in one line (the traceback is in the cell's ``error.txt``).
+        The cell, and what went wrong in one line (the traceback is in the cell's ``error.txt``) or
+        None.
     """
     folder = out / cell.folder
     if parent is not None and os.getppid() == parent:
         _end_with(parent)
     try:
         with quiet_worker():
-            _train(cell, folder, loggers, out / cell.shared if share else None, reuse)
+            from activeselect.training.run import ActiveRun
+
+            run = ActiveRun(cell.config)
+            if (folder / "config.json").exists() or not _copied(cell, run, reuse, folder):
+                report = ProgressFile(folder / "progress.json")
+                common = out / cell.shared if share else None
+                run.run(folder, progress=report, loggers=loggers, shared=common)
+                write_scored(folder, run.data.pool)
     except ActiveSelectError as error:
-        return str(error)
+        return cell, str(error)
     except Exception as error:  # a broken strategy must not stop the other cells
         write_text(folder / "error.txt", traceback.format_exc())
-        return f"{type(error).__name__}: {error} (traceback in {folder / 'error.txt'})"
-    return None
+        return cell, f"{type(error).__name__}: {error} (traceback in {folder / 'error.txt'})"
+    return cell, None
 
 
 @functools.cache
@@ -205,19 +213,6 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _train(
-    cell: Cell, folder: Path, loggers: Sequence[str], shared: Path | None, reuse: Sequence[Path]
-) -> None:
-    from activeselect.training.run import ActiveRun
-
-    run = ActiveRun(cell.config)
-    if not (folder / "config.json").exists() and _copied(cell, run, reuse, folder):
-        return
-    report = ProgressFile(folder / "progress.json")
-    run.run(folder, progress=report, loggers=loggers, shared=shared)
-    write_scored(folder, run.data.pool)
 
 
 def _copied(cell: Cell, run: ActiveRun, reuse: Sequence[Path], folder: Path) -> bool:

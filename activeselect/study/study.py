@@ -160,8 +160,7 @@ def run_cells(
         # Ray's backend gives results when all are there; progress is read from the cells' files
         unordered = "list" if backend == "ray" else "generator_unordered"
         runs = Parallel(n_jobs=count, return_as=unordered)(
-            delayed(_run_numbered)(
-                number,
+            delayed(run_cell)(
                 cell,
                 out,
                 loggers,
@@ -169,10 +168,9 @@ def run_cells(
                 reuse=reuse,
                 parent=os.getpid() if count > 1 else None,
             )
-            for number, cell in enumerate(todo)
+            for cell in todo
         )
-        for number, error in runs:
-            cell = todo[number]
+        for cell, error in runs:
             shown.cell_done(cell, error)
             if error is not None:
                 errors.append(f"{cell.dataset} · {cell.strategy} · seed {cell.seed}: {error}")
@@ -217,7 +215,3 @@ def side_by_side(backend: str) -> Iterator[None]:
         register_ray()  # type: ignore[no-untyped-call]
     with parallel_config(backend=backend):
         yield
-
-
-def _run_numbered(number: int, *args: Any, **kwargs: Any) -> tuple[int, str | None]:
-    return number, run_cell(*args, **kwargs)
