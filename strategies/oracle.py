@@ -51,7 +51,7 @@ class Oracle(Strategy):
         target = np.array([wanted[size].get(name, 0.0) for name in context.group_names])
         have = np.bincount(context.groups[context.train], minlength=len(target))
         missing = np.maximum(target - have, 0.0)
-        quota = _apportion(missing, budget, rng)
+        quota = _drawn_quota(missing, budget, rng)
         groups = context.groups[context.candidates]
         chosen: list[np.ndarray] = []
         for group in np.flatnonzero(quota):
@@ -67,8 +67,8 @@ class Oracle(Strategy):
         return Selection.of(context.candidates[picked])
 
 
-def _apportion(weight: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
-    """Whole numbers that sum to ``total``, proportional to ``weight`` (uniform if all are 0)."""
+def _drawn_quota(weight: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Whole numbers that sum to ``total``, ``weight`` their shares; what is left over is drawn."""
     share = weight / weight.sum() if weight.any() else np.full(len(weight), 1 / len(weight))
     quota: np.ndarray = np.floor(share * total).astype(np.int64)
     for group in rng.choice(len(share), size=total - int(quota.sum()), p=share):

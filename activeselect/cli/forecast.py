@@ -229,10 +229,10 @@ def _runs_to_predict(source: Path, dataset: str | None) -> list[RunTrace]:
 
 
 def _regressor(model: Path | None, dataset: str) -> TestAccuracyRegressor:
-    from activeselect.forecast.live import load_model, load_pretrained
+    from activeselect.forecast.live import load_regressor, load_pretrained
 
     if model is not None:
-        return load_model(model)
+        return load_regressor(model)
     return load_pretrained(dataset if dataset in ("gsm8k", "math") else "any")
 
 

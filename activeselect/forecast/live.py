@@ -173,7 +173,7 @@ def forecaster_for(
         known = dataset in _shipped() and is_llama_3_8b(model)
         regressor = load_pretrained(dataset if known else "any")
     elif Path(name).suffix == ".json":
-        regressor = load_model(Path(name))
+        regressor = load_regressor(Path(name))
     else:
         regressor = load_pretrained(name)
     return RunForecaster(regressor, samples)
@@ -211,7 +211,7 @@ def check_features(model: TestAccuracyRegressor, source: Path | str) -> None:
         )
 
 
-def load_model(path: Path) -> TestAccuracyRegressor:
+def load_regressor(path: Path) -> TestAccuracyRegressor:
     """Load a model that `activeselect forecast fit` wrote.
 
     Raises:

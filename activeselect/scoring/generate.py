@@ -72,19 +72,12 @@ def end_tokens_of(model: Any, tokenizer: Any, items: Sequence[Encoded]) -> set[i
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-def stream_keys(
-    index: IntArray, samples: int, *, seed: int, round: int, offset: IntArray | int = 0
-) -> NDArray[np.uint64]:
-    """One random-stream key per completion, uint64 ``[B, samples]``.
-
-    Args:
-        offset: completions that each example has in this round already, int ``[B]``: those that
-            follow are the ones it would have been given at once.
-    """
+def stream_keys(index: IntArray, samples: int, *, seed: int, round: int) -> NDArray[np.uint64]:
+    """One random-stream key per completion, uint64 ``[B, samples]``."""
     base = np.random.SeedSequence([seed, round, Stream.COMPLETIONS]).generate_state(1, np.uint64)[0]
     with np.errstate(over="ignore"):
         rows = _mix(base + index.astype(np.uint64) * _GOLDEN)[:, None]
-        number = np.arange(1, samples + 1) + np.reshape(offset, (-1, 1))
+        number = np.arange(1, samples + 1)
         return _mix(rows + number.astype(np.uint64) * _GOLDEN)
 
 

@@ -246,7 +246,6 @@ class LiveScorer:
         what: frozenset[str],
         round: int,
         samples: int | None = None,
-        offset: IntArray | None = None,
         trained: Any = None,
     ) -> Scores:
         """Measure examples after a round.
@@ -260,7 +259,6 @@ class LiveScorer:
                 have methods of their own and are ignored.
             round: number of the round, part of the random streams' key.
             samples: completions of each; default: as configured.
-            offset: completions that each example has in this round already, int ``[B]``.
             trained: the model in training, where ``model`` is a copy of it: what the copy says of
                 sampled tokens is compared with it; default: ``model``.
         """
@@ -280,7 +278,6 @@ class LiveScorer:
                     items,
                     samples=number,
                     round=round,
-                    offset=offset,
                     tally=tally,
                     trained=trained,
                     log_probs=said,
@@ -345,7 +342,6 @@ class LiveScorer:
         *,
         samples: int,
         round: int,
-        offset: IntArray | None = None,
         greedy: bool = False,
         tally: dict[str, float] | None = None,
         trained: Any = None,
@@ -368,13 +364,7 @@ class LiveScorer:
             temperature=0.0 if greedy else self.config.temperature,
             top_p=self.config.top_p,
             max_new_tokens=self.config.max_new_tokens,
-            keys=stream_keys(
-                index,
-                samples,
-                seed=self.seed,
-                round=round,
-                offset=0 if offset is None else offset,
-            ),
+            keys=stream_keys(index, samples, seed=self.seed, round=round),
             end_tokens=sorted(end_tokens_of(model, self.tokenizer, items)),
             pad_token=pad_token_of(self.tokenizer),
             batch_tokens=self.config.batch_tokens,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from activeselect.config import AXES
 from activeselect.study.tables import GroupTable, summarise
 from activeselect.study.theme import (
     BASELINE,
@@ -27,7 +28,7 @@ from activeselect.study.theme import (
     strategy_styles,
     themed,
 )
-from activeselect.study.verdicts import AXES, evidence_of, ratio_with_interval
+from activeselect.study.verdicts import AXIS_WORDS, evidence_of, ratio_with_interval
 
 if TYPE_CHECKING:
     from activeselect.forecast.evaluate import TauCurve
@@ -60,7 +61,7 @@ def learning_curves(
     styles = strategy_styles(summary, baseline)
     costs = [name for name in AXES if all(name in (row.get("costs") or {}) for row in rows)]
     costs = costs or ["unique_examples"]
-    cost = _choice("cost", "Budget counted in", costs, [AXES[name][2] for name in costs])
+    cost = _choice("cost", "Budget counted in", costs, [AXIS_WORDS[name][2] for name in costs])
     picked = _picked()
     accuracies = [row["test_accuracy"] for row in rows]
     margin = max(0.08 * (max(accuracies) - min(accuracies)), 0.01)
@@ -140,7 +141,7 @@ def learning_curves(
         )
         .add_params(picked)
     )
-    titles = {name: f"{AXES[name][2]} (log scale)" for name in costs}
+    titles = {name: f"{AXIS_WORDS[name][2]} (log scale)" for name in costs}
     layers = [band, thin, thick, points, labels, _axis_title(f"({json.dumps(titles)})[cost]")]
     chart = alt.layer(*layers).add_params(cost)
     chart = chart.properties(width=WIDTH - 60, height=330)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from activeselect.config import SKILLS_PREFIX, DataConfig, RunConfig, from_plain
+from activeselect.config import AXES, SKILLS_PREFIX, DataConfig, RunConfig, from_plain
 from activeselect.environment import environment
 from activeselect.errors import ActiveSelectError, StoreError
 from activeselect.files import read_json, read_object, write_bytes
@@ -24,7 +24,6 @@ from activeselect.selection.registry import create
 from activeselect.study.plan import dataset_names, run_folder
 from activeselect.study.results import SCHEMA_VERSION
 from activeselect.study.scored import MEASURES, scored_of
-from activeselect.study.verdicts import AXES
 
 # --- Answers
 #
@@ -105,7 +104,7 @@ def model_costs(
         needs_rounds: whether the strategy or the training needs the earlier stages.
 
     Returns:
-        One dict per entry with the axes of :data:`~activeselect.study.verdicts.AXES` that the run
+        One dict per entry with the axes of :data:`~activeselect.config.AXES` that the run
         recorded.
 
     Example:

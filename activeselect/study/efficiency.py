@@ -21,10 +21,10 @@ from activeselect.study.curves import (
 from activeselect.study.resampling import (
     RESAMPLES,
     CurveSet,
-    Draws,
     Pair,
+    Resamples,
     Row,
-    draw,
+    draw_resamples,
     interval,
     means,
     names_or_error,
@@ -112,7 +112,7 @@ def control_row(
     curves: CurveSet,
     name: str,
     controls: Sequence[str],
-    drawn: Draws | None,
+    drawn: Resamples | None,
     level: float,
 ) -> Row:
     """A strategy against all controls that measure nothing, stated for the hardest of them.
@@ -193,7 +193,7 @@ def analyse(
     names_or_error(curves, [baseline, *controls, *([oracle] if oracle is not None else [])])
     # one test problem that all seeds share says nothing about others
     enough = curves.seeds > 1 and not (curves.shared_test and curves.examples == 1)
-    drawn = draw(curves, resamples, rng) if enough else None
+    drawn = draw_resamples(curves, resamples, rng) if enough else None
     others = [name for name in curves.strategies if name != baseline]
     pairs = {name: Pair(curves, name, baseline, drawn, level) for name in others}
     family = [name for name in others if name != oracle]

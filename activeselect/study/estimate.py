@@ -175,7 +175,7 @@ def _timed(
     from activeselect.scoring.scorer import LiveScorer
     from activeselect.training.adapt import adapt
     from activeselect.training.module import load_model
-    from activeselect.training.step import Reader
+    from activeselect.training.step import BatchLoss
 
     model = adapt(load_model(config.model)[0], config.recipe).to(device)
     model.train()
@@ -184,7 +184,7 @@ def _timed(
     size = min(config.recipe.batch_size // config.recipe.accumulate, len(items))
     batch = collate(items[:size], pad_token_of(tokenizer))
     batch = {name: tensor.to(device) for name, tensor in batch.items()}
-    reader = Reader(model, share=config.recipe.tokens.share)
+    reader = BatchLoss(model, share=config.recipe.tokens.share)
 
     def step() -> float:
         total, _ = reader.loss(batch)

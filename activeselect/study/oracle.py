@@ -13,6 +13,7 @@ import numpy as np
 
 from activeselect.arrays import FloatArray, IntArray
 from activeselect.errors import ConfigError
+from activeselect.selection.compose import apportion
 from activeselect.study.curves import monotone
 
 #: Part of the informed oracle's new examples that goes to what is mastered already.
@@ -68,21 +69,12 @@ def allocate(curves: FloatArray, mass: FloatArray, have: IntArray, budget: int) 
                 lengths[group] = int(np.argmax(average)) + 1
                 rates[group] = average[lengths[group] - 1]
         if rates.max() <= 0:  # all curves are flat from here: spread by test mass
-            counts += _split(mass, left)
+            counts += apportion(mass, left)
             break
         best = int(np.argmax(rates))
         counts[best] += lengths[best]
         left -= int(lengths[best])
     return counts
-
-
-def _split(mass: FloatArray, total: int) -> IntArray:
-    """Whole numbers proportional to ``mass`` that sum to ``total`` (largest remainders)."""
-    share = mass / mass.sum() * total
-    whole: IntArray = np.floor(share).astype(np.int64)
-    rest = np.argsort(whole - share, kind="stable")[: total - int(whole.sum())]
-    whole[rest] += 1
-    return whole
 
 
 def oracle_targets(
@@ -119,7 +111,7 @@ def oracle_targets(
         ]
     )
     mass = np.array([test_mass.get(name, 0.0) for name in names])
-    counts = _split(np.array([pool_mass.get(name, 0.0) for name in names]), int(budgets[0]))
+    counts = apportion(np.array([pool_mass.get(name, 0.0) for name in names]), int(budgets[0]))
     targets = {str(budgets[0]): dict(zip(names, counts.tolist(), strict=True))}
     for before, after in pairwise(budgets):
         counts = allocate(curves, mass, counts, after - before)
@@ -152,7 +144,7 @@ def informed_targets(
     names = sorted(set(pool_mass) | set(test_mass))
     known = np.array([name in mastered for name in names])
     root = np.sqrt([test_mass.get(name, 0.0) for name in names])
-    counts = _split(np.array([pool_mass.get(name, 0.0) for name in names]), int(budgets[0]))
+    counts = apportion(np.array([pool_mass.get(name, 0.0) for name in names]), int(budgets[0]))
     targets = {str(budgets[0]): dict(zip(names, counts.tolist(), strict=True))}
     rehearsed = bool(root[known].any()) * (REHEARSAL if root[~known].any() else 1.0)
     weight = np.zeros(len(names))
@@ -160,6 +152,6 @@ def informed_targets(
         if share:
             weight[part] = share * root[part] / root[part].sum()
     for before, after in pairwise(budgets):
-        counts = counts + _split(weight, after - before)
+        counts = counts + apportion(weight, after - before)
         targets[str(after)] = dict(zip(names, counts.tolist(), strict=True))
     return targets

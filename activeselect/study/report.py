@@ -28,7 +28,7 @@ from activeselect.study.theme import (
     page_spec,
     save_chart,
 )
-from activeselect.study.verdicts import AXES, efficiency_verdict, evidence_of
+from activeselect.study.verdicts import AXIS_WORDS, efficiency_verdict, evidence_of
 
 __all__ = ["KINDS", "chart_of", "charts_of", "headline_of", "write_report"]
 
@@ -162,7 +162,7 @@ def _render(
     return environment.get_template("report.html").render(
         headline=headline,
         baseline=baseline_of(results),
-        axis=AXES[results.get("axis") or "unique_examples"][2],
+        axis=AXIS_WORDS[results.get("axis") or "unique_examples"][2],
         verdicts=verdicts_by_dataset(results),
         datasets=[_section(results, name, file, drawn, svgs) for name, file in names.items()],
         forecast=results.get("forecast") or {},

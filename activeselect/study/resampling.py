@@ -143,7 +143,7 @@ _FURTHEST = 300.0  # logs of costs in a draw: 130 orders of magnitude
 
 
 @dataclass(frozen=True)
-class Draws:
+class Resamples:
     """Resampled mean curves, per strategy ``[D, B]``.
 
     Attributes:
@@ -155,7 +155,7 @@ class Draws:
     spent: Mapping[str, FloatArray] | None
 
 
-def draw(curves: CurveSet, resamples: int, rng: np.random.Generator) -> Draws:
+def draw_resamples(curves: CurveSet, resamples: int, rng: np.random.Generator) -> Resamples:
     """Resampled accuracies (:func:`resample`) with the costs of the same resampled seeds."""
     multiplier = _multiplier(curves.seeds, resamples, rng)
     drawn = {name: _around(multiplier, array) for name, array in curves.accuracy.items()}
@@ -163,10 +163,10 @@ def draw(curves: CurveSet, resamples: int, rng: np.random.Generator) -> Draws:
         for name, noise in _test_draw(curves, resamples, rng).items():
             drawn[name] += noise
     if curves.spent is None:
-        return Draws(drawn, None)
+        return Resamples(drawn, None)
     # in logs, where costs are positive; a draw in which noise turns the order is made flat
     logs = {name: _around(multiplier, np.log(cost)) for name, cost in curves.spent.items()}
-    return Draws(drawn, {name: _exp(monotone(values)) for name, values in logs.items()})
+    return Resamples(drawn, {name: _exp(monotone(values)) for name, values in logs.items()})
 
 
 def _exp(logs: FloatArray) -> FloatArray:
@@ -223,7 +223,7 @@ def resample(curves: CurveSet, resamples: int, rng: np.random.Generator) -> dict
         >>> resample(curves, 100, rng)["random"].shape
         (100, 2)
     """
-    return dict(draw(curves, resamples, rng).accuracy)
+    return dict(draw_resamples(curves, resamples, rng).accuracy)
 
 
 def _test_draw(curves: CurveSet, resamples: int, rng: np.random.Generator) -> dict[str, FloatArray]:
@@ -281,7 +281,7 @@ class Pair:
     curves: CurveSet
     name: str
     baseline: str
-    drawn: Draws | None
+    drawn: Resamples | None
     level: float
 
     def both(self, function: Callable[..., FloatArray]) -> tuple[FloatArray, FloatArray | None]:

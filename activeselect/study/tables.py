@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
-from activeselect.study.verdicts import AXES, evidence_of, range_text, ratio_with_interval
+from activeselect.config import AXES
+from activeselect.study.verdicts import AXIS_WORDS, evidence_of, range_text, ratio_with_interval
 
 Results = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
@@ -328,7 +329,7 @@ def cost_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             for axis in axes
         ]
         lines.append({"strategy": name, "cells": cells})
-    return {"axes": [AXES[axis][2] for axis in axes], "lines": lines}
+    return {"axes": [AXIS_WORDS[axis][2] for axis in axes], "lines": lines}
 
 
 def share_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: What a model may cost: what there is less or more of, and the title of the axis.
-AXES = {
+#: Of each axis (``activeselect.config.AXES``): what there is less or more of, and its title.
+AXIS_WORDS = {
     "unique_examples": ("less", "data", "training examples"),
     "samples_seen": ("fewer", "training samples", "samples seen in training"),
     "tokens_trained": ("fewer", "training tokens", "tokens trained"),
@@ -42,7 +42,7 @@ def efficiency_verdict(row: Mapping[str, Any]) -> str:
             f"(ratio {ratio_text(row)}, {interval_text(row)})."
         )
     better = evidence == "better"
-    fewer, noun, _ = AXES.get(row["cost"], ("less", row["cost"], ""))
+    fewer, noun, _ = AXIS_WORDS.get(row["cost"], ("less", row["cost"], ""))
     word = f"{fewer if better else 'more'} {noun}"
     if row["ratio"] is None or (row["censored"] and abs(row["ratio"] - 1) < 0.05):
         side = "more" if better else "less"
@@ -79,7 +79,7 @@ def whole_curve_verdict(row: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
         'how much more data it needs is not clear (ratio 0.6, interval 0.4-1.1).'
     """
     sentence = efficiency_verdict(row)
-    fewer, noun, _ = AXES.get(row["cost"], ("less", row["cost"], ""))
+    fewer, noun, _ = AXIS_WORDS.get(row["cost"], ("less", row["cost"], ""))
     if gain["low"] is None or gain["low"] <= 0 <= gain["high"]:
         return sentence
     better = gain["gain"] > 0

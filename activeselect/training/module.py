@@ -24,7 +24,7 @@ from activeselect.training.adapt import (
     shard,
     with_saved_adapters,
 )
-from activeselect.training.step import Reader
+from activeselect.training.step import BatchLoss
 
 #: Devices with AdamW in one kernel.
 _FUSED = ("cpu", "cuda", "xpu", "mps")
@@ -63,7 +63,7 @@ class ReasoningModule(lightning.LightningModule):
         #: nats per token of the first batch, before any step, and of the newest epoch
         self.losses: list[float | None] = [None, None]
         self._seed: int | None = None
-        self._reader: Reader
+        self._batch_loss: BatchLoss
 
     def configure_model(self) -> None:
         """Spread the weights over the ranks where the strategy is FSDP2."""
@@ -73,7 +73,7 @@ class ReasoningModule(lightning.LightningModule):
     def on_fit_start(self) -> None:
         """Build the reader that puts examples through the model."""
         share, sharded = self.recipe.tokens.share, is_sharded(self.model)
-        self._reader = Reader(self.model, share=share, at_once=sharded)
+        self._batch_loss = BatchLoss(self.model, share=share, at_once=sharded)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout for the batch: a resumed run drops the same units."""
@@ -88,7 +88,7 @@ class ReasoningModule(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Loss of the batch: mean negative log-likelihood per target token, in nats."""
-        total, tokens = self._reader.loss(batch)
+        total, tokens = self._batch_loss.loss(batch)
         if self._whole_batches:
             loss = total / max(tokens, 1)
         else:
@@ -104,7 +104,7 @@ class ReasoningModule(lightning.LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backward pass under the same attention kernel as the forward pass."""
-        with self._reader.attention():  # activations may have to be computed again
+        with self._batch_loss.attention():  # activations may have to be computed again
             super().backward(loss, *args, **kwargs)
 
     @property

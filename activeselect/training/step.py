@@ -315,7 +315,7 @@ def _tried(model: Any, window: int) -> bool:
 _WASTE = 256
 
 
-class Reader:
+class BatchLoss:
     """Sums the loss of batches from ``activeselect.data.prompts.collate``.
 
     Args:

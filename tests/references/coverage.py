@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 
 from activeselect.arrays import FloatArray
 from activeselect.study.curves import log_ratio, mean_gain, overall_log_ratio
-from activeselect.study.resampling import CurveSet, draw, interval, means, resample
+from activeselect.study.resampling import CurveSet, draw_resamples, interval, means, resample
 
 BUDGETS = np.array([150.0, 300.0, 600.0, 1200.0])
 NAMES = ("random", "premem", "oracle")
@@ -202,7 +202,9 @@ def axis_coverage(noise: float, seeds: int, repeats: int, resamples: int) -> dic
         pace = np.exp(noise * rng.standard_normal((2, seeds, 1)))  # a run is slow as a whole
         pace = pace * np.exp(noise / 4 * rng.standard_normal((2, seeds, BUDGETS.size)))
         spent = {name: price[name] * pace[k] for k, name in enumerate(price)}
-        drawn = draw(CurveSet(BUDGETS, correct, cost="seconds", spent=spent), resamples, rng)
+        drawn = draw_resamples(
+            CurveSet(BUDGETS, correct, cost="seconds", spent=spent), resamples, rng
+        )
         costs = drawn.spent or {}
         both = (costs["premem"], drawn.accuracy["premem"], drawn.accuracy["random"])
         ratios = log_ratio(*both, costs["random"])

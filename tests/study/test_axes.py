@@ -40,7 +40,7 @@ def entry(stage: int, **changes: object) -> dict[str, object]:
 
 
 def test_every_axis_has_words() -> None:
-    assert set(verdicts.AXES) == set(AXES)
+    assert set(verdicts.AXIS_WORDS) == set(AXES)
 
 
 @given(rising, st.floats(1.1, 5))

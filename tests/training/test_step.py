@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from activeselect.config import RecipeConfig
 from activeselect.data.prompts import Encoded, collate, parts_by_length
 from activeselect.training.adapt import adapt
-from activeselect.training.step import Reader, packed_attention, packed_inputs
+from activeselect.training.step import BatchLoss, packed_attention, packed_inputs
 
 WORDS = 50
 LLAMA = {
@@ -80,11 +80,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], bool, bool]] = {
 
 
 @cache
-def reader(family: str, **options: Any) -> Reader:
+def reader(family: str, **options: Any) -> BatchLoss:
     config_class, settings, _, _ = FAMILIES[family]
     torch.manual_seed(0)
     config = getattr(transformers, config_class)(**settings)
-    return Reader(transformers.AutoModelForCausalLM.from_config(config).train(), **options)
+    return BatchLoss(transformers.AutoModelForCausalLM.from_config(config).train(), **options)
 
 
 def items_of(shapes: list[tuple[int, int]], seed: int = 0) -> list[Encoded]:
@@ -101,7 +101,7 @@ def gradient(model: Any) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def step(read: Reader, items: list[Encoded]) -> tuple[float, torch.Tensor]:
+def step(read: BatchLoss, items: list[Encoded]) -> tuple[float, torch.Tensor]:
     """Mean loss of a batch, and its gradient."""
     read.model.zero_grad()
     total, count = read.loss(collate(items, 0))
@@ -124,7 +124,7 @@ def one_by_one(model: Any, items: list[Encoded]) -> tuple[list[float], torch.Ten
     return sums, gradient(model)
 
 
-def assert_the_same(read: Reader, items: list[Encoded]) -> None:
+def assert_the_same(read: BatchLoss, items: list[Encoded]) -> None:
     sums, expected = one_by_one(read.model, items)
     count = sum(len(item.ids) - item.start for item in items)
     mean, found = step(read, items)
@@ -218,7 +218,7 @@ def test_activations_computed_again_see_no_more() -> None:
     config = transformers.LlamaConfig(**LLAMA)
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).train()
-    read = Reader(adapt(model, RecipeConfig(gradient_checkpointing=True)))
+    read = BatchLoss(adapt(model, RecipeConfig(gradient_checkpointing=True)))
     assert read.packs
     assert float((step(read, items)[1] - expected).norm() / expected.norm()) < 2e-5
     total, _ = read.loss(collate(items, 0))
@@ -232,7 +232,7 @@ def test_a_model_without_a_known_output_layer_makes_all_logits(
 ) -> None:
     model = reader("qwen2").model
     monkeypatch.setattr(model, "get_output_embeddings", lambda: None)
-    read = Reader(model, pack=pack)
+    read = BatchLoss(model, pack=pack)
     assert (read.trims, read.fuses) == (False, False)
     assert_the_same(read, items_of([(9, 8), (4, 11), (12, 3)]))
 

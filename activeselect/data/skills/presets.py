@@ -411,7 +411,7 @@ def _shuffle(size: int, rng: np.random.Generator) -> list[int]:
 
 
 def _counts(mass: Mapping[str, float], size: int) -> dict[str, int]:
-    """Whole numbers that add up to ``size`` in these shares, by largest remainder."""
+    """Largest remainders, ties by name: a pool does not depend on the order of its shares."""
     exact = {name: share * size for name, share in mass.items()}
     counts = {name: int(value) for name, value in exact.items()}
     by_rest = sorted(exact, key=lambda name: (round(counts[name] - exact[name], 9), name))
