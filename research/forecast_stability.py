@@ -195,7 +195,9 @@ def error_parts(runs: Sequence[RunTrace]) -> dict[str, float]:
     }
 
 
-def choice_lines(name: str, all_runs: dict[str, list[RunTrace]]) -> Iterator[str]:
+def choice_lines(
+    name: str, all_runs: dict[str, list[RunTrace]], ratios: Sequence[float] = RATIOS
+) -> Iterator[str]:
     """Yield how the figures depend on which runs and which ratio are used."""
     runs = all_runs[name]
     data = stack(runs, forecast_features)
@@ -206,7 +208,7 @@ def choice_lines(name: str, all_runs: dict[str, list[RunTrace]]) -> Iterator[str
     for count in range(3, len(runs) - 1, 2):
         median, high = fewer_runs(data, count)
         yield f"fitted on {count} random runs: MAE median {median:.4f}, 90% {high:.4f}"
-    for ratio in sorted(RATIOS):
+    for ratio in sorted(ratios):
         r2, mae = with_ratio(runs, ratio)
         yield f"ratio {ratio:.2f} for all: R2 {r2:.3f} MAE {mae:.4f}"
     for other in all_runs:
@@ -240,12 +242,12 @@ def noise_lines(folder: Path, name: str, runs: Sequence[RunTrace]) -> Iterator[s
     yield ", ".join(f"{k} {v:.4f}" for k, v in error_parts(runs).items())
 
 
-def main(folder: Path) -> None:
-    """Print everything."""
+def main(folder: Path, ratios: Sequence[float] = RATIOS) -> None:
+    """Print everything; ``ratios``: those that are tried for all runs."""
     all_runs = {name: read_traces(folder, name) for name in datasets_in(folder)}
     for name, runs in all_runs.items():
         print(f"\n{name}")
-        for line in (*choice_lines(name, all_runs), *noise_lines(folder, name, runs)):
+        for line in (*choice_lines(name, all_runs, ratios), *noise_lines(folder, name, runs)):
             print(f"  {line}")
 
 

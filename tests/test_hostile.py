@@ -195,15 +195,13 @@ def test_a_config_that_the_weights_do_not_fit_is_refused_at_once(
     assert time.perf_counter() - started < 20  # building it would take gigabytes
 
 
-def test_a_chat_template_that_never_ends_is_stopped(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("activeselect.data.prompts._TEMPLATE_SECONDS", 0.5)
+@pytest.mark.slow  # it waits for the ten seconds that a template is given
+def test_a_chat_template_that_never_ends_is_stopped(tiny_model: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_model))
     loop = "{% for i in range(99999) %}"
     tokenizer.chat_template = f"{loop}{loop}{{% endfor %}}{{% endfor %}}"
     pool = Pool.from_problems([Problem(0, "1 plus 1 ?", "1 and 1 make 2", "2")], checker="number")
-    with pytest.raises(ModelError, match=r"chat template takes over 0\.5 s"):
+    with pytest.raises(ModelError, match="chat template takes over 10 s"):
         check_texts(pool, PromptConfig(chat=True), tokenizer)
 
 

@@ -155,18 +155,24 @@ def _chat(
 _TEMPLATE_SECONDS = 10.0  # a chat template takes a thousandth
 
 
-def _apply(tokenizer: Any, messages: list[dict[str, str]], **options: Any) -> str:
+def _apply(
+    tokenizer: Any,
+    messages: list[dict[str, str]],
+    *,
+    seconds: float = _TEMPLATE_SECONDS,
+    **options: Any,
+) -> str:
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             "The tokenizer has no chat template; use the tokenizer of an instruction-tuned model, "
             "or a plain prompt (prompt: gsm8k)."
         )
     try:
-        with time_limit(_TEMPLATE_SECONDS):
+        with time_limit(seconds):
             return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
     except TimeoutError:
         raise ModelError(
-            f"The tokenizer's chat template takes over {_TEMPLATE_SECONDS:g} s for one problem, so "
+            f"The tokenizer's chat template takes over {seconds:g} s for one problem, so "
             "it may never end; use a plain prompt (prompt: gsm8k), or repair the template."
         ) from None
     except Exception as error:  # jinja's own kinds, and what templates raise by themselves
@@ -284,10 +290,12 @@ class EncodedSet(torch.utils.data.Dataset[Encoded]):
 
     Args:
         problems: encoded, in any order; of two at one position the later counts.
+        spill_bytes: of token ids, from which on they lie in a file.
     """
 
-    def __init__(self, problems: Iterable[Encoded]) -> None:
-        ids, starts, ends, positions = _TokenWriter(), array("q"), array("q", [0]), array("q")
+    def __init__(self, problems: Iterable[Encoded], *, spill_bytes: int = SPILL_BYTES) -> None:
+        ids, positions = _TokenWriter(spill_bytes), array("q")
+        starts, ends = array("q"), array("q", [0])
         for item in problems:
             ids.append(item.ids)
             starts.append(item.start)
@@ -323,16 +331,17 @@ class EncodedSet(torch.utils.data.Dataset[Encoded]):
 
 
 class _TokenWriter:
-    """Token ids, appended; in memory up to :data:`SPILL_BYTES`, then in a file."""
+    """Token ids, appended; in memory up to ``spill_bytes``, then in a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, spill_bytes: int) -> None:
+        self.spill_bytes = spill_bytes
         self._held = array("i")
         self._folder: Path | None = None
         self._file: Any = None
 
     def append(self, ids: NDArray[np.int32]) -> None:
         self._held.frombytes(np.ascontiguousarray(ids, np.int32).tobytes())
-        if len(self._held) * 4 > SPILL_BYTES:
+        if len(self._held) * 4 > self.spill_bytes:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="activeselect-tokens-"))
                 atexit.register(shutil.rmtree, self._folder, ignore_errors=True)

@@ -216,6 +216,7 @@ def project_gradients(
     dim: int,
     seed: int,
     modules: Sequence[str] = (),
+    most: int = MOST,
 ) -> NDArray[np.float32]:
     """Gradient of each example's mean loss per target token, randomly projected.
 
@@ -239,7 +240,7 @@ def project_gradients(
     Raises:
         ModelError: if no parameter is meant, too many are, or a gradient is not finite.
     """
-    parameters = _parameters(model, modules)
+    parameters = _parameters(model, modules, most)
     size = sum(parameter.numel() for parameter in parameters)
     found = np.zeros((len(items), min(dim, size)), dtype=np.float32)
     for start in range(0, len(items), _ROWS):
@@ -256,7 +257,7 @@ def project_gradients(
     return found
 
 
-def _parameters(model: Any, modules: Sequence[str]) -> list[Tensor]:
+def _parameters(model: Any, modules: Sequence[str], most: int) -> list[Tensor]:
     """What the gradient is taken of, in the model's order."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     named = {name: p for name, p in trained.items() if any(part in name for part in modules)}
@@ -270,10 +271,10 @@ def _parameters(model: Any, modules: Sequence[str]) -> list[Tensor]:
             f"{', '.join(list(trained)[-2:]) or 'q_proj'}."
         )
     size = sum(p.numel() for p in meant.values())
-    if size > MOST:
+    if size > most:
         raise ModelError(
             f"The signal 'gradient' would take {size:,} numbers per example; expected at most "
-            f"{MOST:,}. Train an adapter (LoRA), or name some layers in scoring.gradient_modules."
+            f"{most:,}. Train an adapter (LoRA), or name some layers in scoring.gradient_modules."
         )
     return list(meant.values())
 

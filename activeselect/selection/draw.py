@@ -44,7 +44,9 @@ def ranks(values: FloatArray) -> FloatArray:
 _BLOCK = 2**16  # weights that are given their keys together
 
 
-def weighted_choice(weight: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
+def weighted_choice(
+    weight: FloatArray, size: int, rng: np.random.Generator, *, block: int = _BLOCK
+) -> IntArray:
     """Draw ``size`` distinct positions with probability proportional to ``weight``.
 
     Successive weighted draws without replacement, done at once by exponential keys (Efraimidis
@@ -54,6 +56,7 @@ def weighted_choice(weight: FloatArray, size: int, rng: np.random.Generator) -> 
     Args:
         weight: finite and non-negative, float64 ``[C]``.
         size: at most ``C``.
+        block: weights that are given their keys together; what is drawn does not depend on it.
 
     Returns:
         int64 ``[size]``, in order of drawing.
@@ -71,10 +74,10 @@ def weighted_choice(weight: FloatArray, size: int, rng: np.random.Generator) -> 
         raise ValueError("weight must be finite and at least 0")
     positives = int(np.count_nonzero(weight))
     largest = weight.max(initial=0.0)
-    drawn = _Smallest(min(size, positives))
-    fillers = _Smallest(size - drawn.size)
-    for start in range(0, len(weight), _BLOCK):
-        part = weight[start : start + _BLOCK]
+    drawn = _Smallest(min(size, positives), block)
+    fillers = _Smallest(size - drawn.size, block)
+    for start in range(0, len(weight), block):
+        part = weight[start : start + block]
         keys = rng.exponential(size=len(part))
         rows = np.flatnonzero(part)
         # Relative to the largest, and no smaller than what a key can be divided by.
@@ -89,8 +92,8 @@ def weighted_choice(weight: FloatArray, size: int, rng: np.random.Generator) -> 
 class _Smallest:
     """The positions of the ``size`` smallest keys of a stream; holds at most twice as many."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, block: int) -> None:
+        self.size, self.block = size, block
         self._limit = np.inf  # a larger key is not among the smallest
         self._held = 0
         self._keys: list[FloatArray] = []
@@ -103,7 +106,7 @@ class _Smallest:
         self._keys.append(keys)
         self._positions.append(positions)
         self._held += len(keys)
-        if self._held > 2 * self.size + _BLOCK:
+        if self._held > 2 * self.size + self.block:
             self._shrink()
 
     def sorted(self) -> IntArray:

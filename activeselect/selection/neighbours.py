@@ -147,6 +147,10 @@ class TextNeighbourhood(NearestNeighbourhood):
         return list(self.pool.dataset.select_columns("question")[index.tolist()]["question"])
 
 
+#: Examples up to which nearest neighbours are searched exactly.
+EXACT = 20_000
+
+
 class EmbeddingNeighbourhood(NearestNeighbourhood):
     """Near are the examples whose embeddings have the highest cosine.
 
@@ -156,6 +160,7 @@ class EmbeddingNeighbourhood(NearestNeighbourhood):
     Args:
         vectors: embeddings, float32 ``[N, D]``; finite for the train set, the candidates and
             whatever has a score.
+        exact: examples up to which the search is exact.
     """
 
     def __init__(
@@ -165,18 +170,17 @@ class EmbeddingNeighbourhood(NearestNeighbourhood):
         candidates: IntArray,
         *,
         neighbours: int = 16,
+        exact: int = EXACT,
     ) -> None:
         super().__init__(train, candidates, neighbours=neighbours)
-        self.vectors = vectors
+        self.vectors, self.exact = vectors, exact
 
     def _nearest(self, among: IntArray, of: IntArray) -> IntArray | None:
-        search = _exact if len(among) <= EXACT else _approximate
+        search = _exact if len(among) <= self.exact else _approximate
         k = min(self.neighbours, len(among))
         return search(unit(self.vectors[among]), unit(self.vectors[of]), k)
 
 
-#: Examples up to which nearest neighbours are searched exactly.
-EXACT = 20_000
 #: Queries that are searched at once.
 _BLOCK = 65_536
 #: Cells of the inverted file that are looked into for one query, of about sqrt(N) cells.
@@ -191,13 +195,15 @@ def _exact(among: NDArray[np.float32], of: NDArray[np.float32], k: int) -> IntAr
     return nearest
 
 
-def _approximate(among: NDArray[np.float32], of: NDArray[np.float32], k: int) -> IntArray:
+def _approximate(
+    among: NDArray[np.float32], of: NDArray[np.float32], k: int, *, probes: int = _PROBES
+) -> IntArray:
     try:
         import faiss
     except ImportError as error:
         raise ConfigError(
-            f"rounds.near: embedding searches among {len(among)} examples; beyond {EXACT} this "
-            "needs faiss: pip install 'activeselect[ann]', or set rounds.near to text."
+            f"rounds.near: embedding searches among {len(among)} examples; so many need faiss: "
+            "pip install 'activeselect[ann]', or set rounds.near to text."
         ) from error
     cells = faiss.IndexFlatIP(among.shape[1])
     index = faiss.IndexIVFFlat(
@@ -206,7 +212,7 @@ def _approximate(among: NDArray[np.float32], of: NDArray[np.float32], k: int) ->
     index.cp.min_points_per_centroid = 1  # else it warns on standard error
     index.train(among)
     index.add(among)
-    index.nprobe = _PROBES
+    index.nprobe = probes
     found = [index.search(of[at : at + _BLOCK], k)[1] for at in range(0, len(of), _BLOCK)]
     nearest: IntArray = np.concatenate([np.empty((0, k), np.int64), *found])
     # fewer than k in the cells that were looked into: the nearest one stands for the rest

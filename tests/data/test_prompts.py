@@ -15,7 +15,6 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from activeselect.config import PromptConfig
-from activeselect.data import prompts
 from activeselect.data.pool import Pool, Problem
 from activeselect.data.prompts import (
     IGNORED,
@@ -247,14 +246,13 @@ def test_no_batch_could_take_the_next_row_too(lengths: list[int], batch_tokens: 
         assert longest * (len(batch) + 1) > batch_tokens
 
 
-def test_a_set_in_a_file_holds_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_in_a_file_holds_the_same() -> None:
     rng = np.random.default_rng(0)
     items = [
         Encoded(int(i), rng.integers(0, 99, 2 + int(i) % 7).astype(np.int32), int(i) % 2 + 1)
         for i in rng.permutation(50)
     ]
-    monkeypatch.setattr(prompts, "SPILL_BYTES", 64)
-    spilled = EncodedSet(iter(items))
+    spilled = EncodedSet(iter(items), spill_bytes=64)
     assert isinstance(spilled._ids, np.memmap)
     assert len(spilled) == 50
     for item in items:

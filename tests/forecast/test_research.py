@@ -91,11 +91,8 @@ def test_nothing_hangs_on_three_left_out_runs(shared_data: Path) -> None:
     assert worst < 0.015
 
 
-def test_report_of_stability_prints(
-    toy_traces: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stability, "RATIOS", (0.25,))
-    stability.main(toy_traces)
+def test_report_of_stability_prints(toy_traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stability.main(toy_traces, ratios=(0.25,))
     printed = capsys.readouterr().out
     assert "3 runs left out" in printed
     assert "coverage 50%" in printed

@@ -174,7 +174,7 @@ def test_embeddings_carry_the_scores_of_the_nearest() -> None:
     assert np.isnan(near.average(np.full(60, np.nan))).all()
 
 
-def test_an_approximate_search_finds_most_of_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_approximate_search_finds_most_of_the_nearest() -> None:
     pytest.importorskip("faiss")
     rng = np.random.default_rng(0)
     middles = rng.normal(size=(50, 16))
@@ -186,18 +186,16 @@ def test_an_approximate_search_finds_most_of_the_nearest(monkeypatch: pytest.Mon
     assert recall > 0.95
     again = acquire._approximate(rows[:4000], rows[4000:], k)
     np.testing.assert_array_equal(found, again)
-    monkeypatch.setattr(acquire, "EXACT", 10)
     value = np.where(np.arange(5000) < 4000, vectors[:, 0].astype(float), np.nan)
-    near = EmbeddingNeighbourhood(vectors, np.arange(4000), np.arange(4000, 5000))
+    near = EmbeddingNeighbourhood(vectors, np.arange(4000), np.arange(4000, 5000), exact=10)
     assert np.corrcoef(near.average(value), vectors[4000:, 0])[0, 1] > 0.7
 
 
-def test_a_sparse_cell_never_points_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sparse_cell_never_points_outside() -> None:
     pytest.importorskip("faiss")
-    monkeypatch.setattr(acquire, "_PROBES", 1)
     rng = np.random.default_rng(0)
     rows = acquire.unit(rng.normal(size=(200, 6)))
-    found = acquire._approximate(rows[:100], rows[100:], 64)
+    found = acquire._approximate(rows[:100], rows[100:], 64, probes=1)
     assert found.shape == (100, 64)
     assert found.min() >= 0
     assert found.max() < 100
@@ -207,8 +205,8 @@ def test_without_faiss_a_large_search_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    monkeypatch.setattr(acquire, "EXACT", 3)
-    near = EmbeddingNeighbourhood(np.eye(9, dtype=np.float32), np.arange(4), np.arange(4, 9))
+    vectors = np.eye(9, dtype=np.float32)
+    near = EmbeddingNeighbourhood(vectors, np.arange(4), np.arange(4, 9), exact=3)
     with pytest.raises(ConfigError, match=r"pip install 'activeselect\[ann\]', or set rounds.near"):
         near.spread(np.ones(4))
 

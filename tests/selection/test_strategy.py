@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from activeselect.errors import StrategyError
-from activeselect.selection import draw
 from activeselect.selection.neighbours import GroupNeighbourhood
 from activeselect.selection.strategy import (
     Selection,
@@ -32,25 +31,21 @@ WEIGHTS = st.lists(
 # --- weighted_choice ---------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[2**16, 2], ids=["one block", "many blocks"])
-def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The keys are given block by block; a few weights fill as many blocks as millions do."""
-    monkeypatch.setattr(draw, "_BLOCK", request.param)
+#: The keys are given block by block; a few weights fill as many blocks as millions do.
+in_blocks = pytest.mark.parametrize("block", [2**16, 2], ids=["one block", "many blocks"])
 
 
-@pytest.mark.usefixtures("_blocks")
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(WEIGHTS, st.integers(0, 2**32), st.data())
-@example([5e-324, 0.0, 1e308], 0, None)
-@example([1e-320, 0.0], 3, None)
+@in_blocks
+@settings(max_examples=300, deadline=None)
+@given(weights=WEIGHTS, seed=st.integers(0, 2**32), data=st.data())
+@example(weights=[5e-324, 0.0, 1e308], seed=0, data=None)
+@example(weights=[1e-320, 0.0], seed=3, data=None)
 def test_draws_are_distinct_and_prefer_any_weight_to_none(
-    weights: list[float], seed: int, data: Any
+    block: int, weights: list[float], seed: int, data: Any
 ) -> None:
     weight = np.array(weights)
     size = data.draw(st.integers(0, len(weight))) if data else len(weight) - 1
-    drawn = weighted_choice(weight, size, np.random.default_rng(seed))
+    drawn = weighted_choice(weight, size, np.random.default_rng(seed), block=block)
     assert drawn.shape == (size,)
     assert drawn.dtype == np.int64
     assert len(set(drawn.tolist())) == size
@@ -59,23 +54,24 @@ def test_draws_are_distinct_and_prefer_any_weight_to_none(
     assert not weight[drawn[empty_from:]].any()
 
 
-@pytest.mark.usefixtures("_blocks")
+@in_blocks
 @pytest.mark.parametrize("weight", [[1.0, 2.0, 3.0, 4.0], [0.01, 5.0, 0.2, 1.0], [1.0] * 4])
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_frequencies_are_those_of_successive_draws(
-    sampling_reference: ModuleType, weight: list[float], size: int
+    sampling_reference: ModuleType, block: int, weight: list[float], size: int
 ) -> None:
     expected = sampling_reference.successive_draws(weight, size)
     rng, draws = np.random.default_rng(0), 6000
     seen: dict[tuple[int, ...], int] = dict.fromkeys(expected, 0)
     for _ in range(draws):
-        seen[tuple(weighted_choice(np.array(weight), size, rng).tolist())] += 1
+        drawn = weighted_choice(np.array(weight), size, rng, block=block)
+        seen[tuple(drawn.tolist())] += 1
     for outcome, chance in expected.items():
         tolerance = 5 * np.sqrt(chance * (1 - chance) / draws) + 1e-9
         assert seen[outcome] / draws == pytest.approx(chance, abs=tolerance), outcome
 
 
-@pytest.mark.usefixtures("_blocks")
+@in_blocks
 @pytest.mark.parametrize(
     "weight",
     [
@@ -88,7 +84,7 @@ def test_frequencies_are_those_of_successive_draws(
 )
 @pytest.mark.parametrize("size", [1, 4])
 def test_inclusion_has_its_exact_probability(
-    sampling_reference: ModuleType, weight: list[float], size: int
+    sampling_reference: ModuleType, block: int, weight: list[float], size: int
 ) -> None:
     """How often each position is among those drawn, against all successive draws enumerated."""
     inclusion = np.zeros(8)
@@ -96,18 +92,19 @@ def test_inclusion_has_its_exact_probability(
         inclusion[list(outcome)] += chance
     rng, draws = np.random.default_rng(1), 1500
     seen = sum(
-        np.bincount(weighted_choice(np.array(weight), size, rng), minlength=8) for _ in range(draws)
+        np.bincount(weighted_choice(np.array(weight), size, rng, block=block), minlength=8)
+        for _ in range(draws)
     )
     for count, chance in zip(np.asarray(seen), inclusion, strict=True):
         assert stats.binomtest(int(count), draws, min(1.0, chance)).pvalue > 1e-5
 
 
-def test_a_draw_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draw_does_not_depend_on_the_blocks() -> None:
     weight = np.random.default_rng(0).pareto(1.0, 5000) * (np.arange(5000) % 3 > 0)
     drawn = []
     for block in (1, 7, 64, 2**16):
-        monkeypatch.setattr(draw, "_BLOCK", block)
-        drawn += [weighted_choice(weight, n, np.random.default_rng(5)) for n in (10, 3000, 4990)]
+        for n in (10, 3000, 4990):
+            drawn.append(weighted_choice(weight, n, np.random.default_rng(5), block=block))
     for i, one in enumerate(drawn):
         np.testing.assert_array_equal(one, drawn[i % 3])
 
