@@ -229,7 +229,7 @@ def _runs_to_predict(source: Path, dataset: str | None) -> list[RunTrace]:
 
 
 def _regressor(model: Path | None, dataset: str) -> TestAccuracyRegressor:
-    from activeselect.forecast.live import load_regressor, load_pretrained
+    from activeselect.forecast.live import load_pretrained, load_regressor
 
     if model is not None:
         return load_regressor(model)
