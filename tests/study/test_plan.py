@@ -153,7 +153,9 @@ def test_what_was_tuned_for_the_built_in_model_is_not_used_for_another() -> None
         plan(StudyConfig(model="models/other"))
 
 
-@pytest.mark.parametrize("name", ["mixed-sizes", "trap-sizes", "shift", "even-sizes", "steps"])
+@pytest.mark.parametrize(
+    "name", ["mixed-sizes", "relatives", "trap-sizes", "shift", "even-sizes", "steps"]
+)
 def test_the_informed_oracle_buys_what_is_asked_and_not_mastered(name: str) -> None:
     preset = get_preset(name).drawn(1000)
     sizes = (100, 300, 700)

@@ -39,8 +39,9 @@ class Preset:
         noise: groups that cannot be learned.
         largest: groups have sizes drawn per seed, from 1 to this many parts, so that size says
             nothing; 1: the sizes stated.
-        families: unseen skills that a seed has, drawn from all, each with its easy relative; as
-            many mastered groups and one more are drawn from the others that have a story; 0: all.
+        unseen: unseen skills that a seed has, drawn from the pool's, each with its easy relative
+            where the pool has that; 0: all.
+        told: mastered stories that a seed has, drawn from the pool's; 0: all.
         shift: leave out half of the mastered and half of the other groups of the test, drawn per
             seed: what is asked is another mixture than what is offered.
         wrong: share of the pool whose answer is wrong, spread evenly.
@@ -54,7 +55,8 @@ class Preset:
     mastered: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
     largest: int = 1
-    families: int = 0
+    unseen: int = 0
+    told: int = 0
     shift: bool = False
     wrong: float = 0.0
     copies: float = 0.0
@@ -70,7 +72,7 @@ class Preset:
         if self.largest == 1 and not self.shift:
             return self
         rng = np.random.Generator(np.random.PCG64([seed, 2]))
-        names = self._groups(rng) if self.families else [*self.pool_mass]
+        names = self._groups(rng) if self.unseen else [*self.pool_mass]
         parts = {name: 1 + int(rng.integers(self.largest)) for name in names}
         pool = _weighed(self.pool_mass, parts, self.noise)
         test = _weighed(self.test_mass, parts, ())
@@ -87,18 +89,19 @@ class Preset:
             test_mass=test,
             mastered=known,
             largest=1,
-            families=0,
+            unseen=0,
+            told=0,
             shift=False,
         )
 
     def _groups(self, rng: np.random.Generator) -> list[str]:
         """The groups of one seed, in the order of the pool's."""
         told, unseen = ([skill.name for skill in some] for some in (TOLD, UNSEEN))
-        kept = {name for name in self.pool_mass if name not in (*told, *unseen)}
-        kept -= {skill.name for skill in EASY}
-        chosen = [unseen[at] for at in _shuffle(len(unseen), rng)[: self.families]]
-        kept.update(chosen, (f"{name}-easy" for name in chosen))
-        kept.update(told[at] for at in _shuffle(len(told), rng)[: self.families + 1])
+        chosen = [unseen[at] for at in _shuffle(len(unseen), rng)[: self.unseen]]
+        stories = [told[at] for at in _shuffle(len(told), rng)[: self.told or len(told)]]
+        relatives = {skill.name for skill in EASY}
+        kept = {name for name in self.pool_mass if name not in {*told, *unseen, *relatives}}
+        kept.update(chosen, stories, (f"{name}-easy" for name in chosen))
         return [name for name in self.pool_mass if name in kept]
 
 
@@ -120,13 +123,15 @@ _MIXED = {**_spread(0.72, MASTERED), **_spread(0.28, UNSEEN)}
 # with them, the even preset would reward spending on them.
 _SIMILAR = tuple(skill for skill in UNSEEN if skill.name not in ("bags", "teams"))
 _KNOWN = tuple(skill.name for skill in MASTERED)
-# Three quarters of the groups are mastered, and as many of them as not have three steps: neither
-# the size of a group nor the length of its traces says what is worth learning.
-_RELATED = (*TOLD, *EASY, *CHAINS)
-_LIKE = _spread(1.0, (*_RELATED, *UNSEEN))
-_LIKE_KNOWN = tuple(skill.name for skill in _RELATED)
+# The pools of the presets with drawn groups and sizes: neither the size of a group nor, with the
+# chains of three steps, the length of its traces says what is worth learning.
+_KINDS = _spread(1.0, (*TOLD, *CHAINS, *UNSEEN))
+_KINDS_KNOWN = tuple(skill.name for skill in (*TOLD, *CHAINS))
+_RELATED = _spread(1.0, (*TOLD, *EASY, *CHAINS, *UNSEEN))
+_RELATED_KNOWN = (*_KINDS_KNOWN, *(skill.name for skill in EASY))
 _DRAWN = 6  # parts of the largest group; the smallest has one
-_FAMILIES = 4  # unseen skills per seed: with all 30 groups, 400 examples are 13 of each
+# Per seed: with all groups, 400 examples are a dozen of each.
+_UNSEEN, _TOLD = 3, 9
 # Of 1 to 6 steps: the shares of the solution lengths in a set of grade-school problems.
 _TALES = dict(zip((tale.name for tale in TALES), (0.08, 0.28, 0.28, 0.19, 0.11, 0.06), strict=True))
 
@@ -156,12 +161,23 @@ PRESETS: Mapping[str, Preset] = {
         ),
         Preset(
             "mixed-sizes",
-            "11 of 15 groups are mastered; groups and sizes are drawn, words and lengths shared",
-            pool_mass=_LIKE,
-            test_mass=_LIKE,
-            mastered=_LIKE_KNOWN,
+            "11 of 14 groups are mastered; groups and sizes are drawn, so that size says nothing",
+            pool_mass=_KINDS,
+            test_mass=_KINDS,
+            mastered=_KINDS_KNOWN,
             largest=_DRAWN,
-            families=_FAMILIES,
+            unseen=_UNSEEN,
+            told=_TOLD,
+        ),
+        Preset(
+            "relatives",
+            "as mixed-sizes, but each unseen skill has an easy relative told in its words",
+            pool_mass=_RELATED,
+            test_mass=_RELATED,
+            mastered=_RELATED_KNOWN,
+            largest=_DRAWN,
+            unseen=4,
+            told=5,
         ),
         Preset(
             "even-sizes",
@@ -174,14 +190,15 @@ PRESETS: Mapping[str, Preset] = {
             "trap-sizes",
             "as mixed-sizes, but a quarter of the pool has answers that nobody can infer",
             pool_mass={
-                **{k: 0.75 * v for k, v in _LIKE.items()},
+                **{k: 0.75 * v for k, v in _KINDS.items()},
                 **_spread(0.25, (*NOISE, *LONG_NOISE)),
             },
-            test_mass=_LIKE,
-            mastered=_LIKE_KNOWN,
+            test_mass=_KINDS,
+            mastered=_KINDS_KNOWN,
             noise=tuple(skill.name for skill in (*NOISE, *LONG_NOISE)),
             largest=_DRAWN,
-            families=_FAMILIES,
+            unseen=_UNSEEN,
+            told=_TOLD,
         ),
         Preset(
             "steps",
@@ -193,31 +210,34 @@ PRESETS: Mapping[str, Preset] = {
         Preset(
             "noisy",
             "as mixed-sizes, but 15% of the pool has a wrong answer, spread evenly",
-            pool_mass=_LIKE,
-            test_mass=_LIKE,
-            mastered=_LIKE_KNOWN,
+            pool_mass=_KINDS,
+            test_mass=_KINDS,
+            mastered=_KINDS_KNOWN,
             largest=_DRAWN,
-            families=_FAMILIES,
+            unseen=_UNSEEN,
+            told=_TOLD,
             wrong=0.15,
         ),
         Preset(
             "shift",
             "as mixed-sizes, but the test asks for half of the groups only",
-            pool_mass=_LIKE,
-            test_mass=_LIKE,
-            mastered=_LIKE_KNOWN,
+            pool_mass=_KINDS,
+            test_mass=_KINDS,
+            mastered=_KINDS_KNOWN,
             largest=_DRAWN,
-            families=_FAMILIES,
+            unseen=_UNSEEN,
+            told=_TOLD,
             shift=True,
         ),
         Preset(
             "duplicates",
             "as mixed-sizes, but a fifth of the pool nearly repeats another problem of it",
-            pool_mass=_LIKE,
-            test_mass=_LIKE,
-            mastered=_LIKE_KNOWN,
+            pool_mass=_KINDS,
+            test_mass=_KINDS,
+            mastered=_KINDS_KNOWN,
             largest=_DRAWN,
-            families=_FAMILIES,
+            unseen=_UNSEEN,
+            told=_TOLD,
             copies=0.2,
         ),
     )
