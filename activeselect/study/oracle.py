@@ -17,7 +17,7 @@ from activeselect.selection.compose import apportion
 from activeselect.study.curves import monotone
 
 #: Part of the informed oracle's new examples that goes to what is mastered already.
-REHEARSAL = 0.5
+REHEARSAL = 0.3
 
 
 def dense_curve(examples: Sequence[float], accuracy: Sequence[float], size: int) -> FloatArray:
@@ -139,7 +139,7 @@ def informed_targets(
     Example:
         >>> shares = {"easy": 0.8, "hard": 0.2}
         >>> informed_targets(shares, shares, ["easy"], (100, 200))
-        {'100': {'easy': 80, 'hard': 20}, '200': {'easy': 130, 'hard': 70}}
+        {'100': {'easy': 80, 'hard': 20}, '200': {'easy': 110, 'hard': 90}}
     """
     names = sorted(set(pool_mass) | set(test_mass))
     known = np.array([name in mastered for name in names])
