@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from activeselect.config import Shot as Shot
     from activeselect.config import StudyConfig as StudyConfig
     from activeselect.config import TokensConfig as TokensConfig
+    from activeselect.config import TuneConfig as TuneConfig
     from activeselect.data.load import LoadedData as LoadedData
     from activeselect.data.load import load_data as load_data
     from activeselect.data.load import load_pool as load_pool
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from activeselect.study.opened import open_run as open_run
     from activeselect.study.opened import open_study as open_study
     from activeselect.study.study import Study as Study
+    from activeselect.study.tune import tune as tune
     from activeselect.testing import check_strategy as check_strategy
     from activeselect.training.callback import ActiveSelection as ActiveSelection
     from activeselect.training.module import ReasoningModule as ReasoningModule
@@ -113,6 +115,7 @@ PUBLIC: dict[str, str] = {
     "TestAccuracyRegressor": "forecast.regressor",
     "TokensConfig": "config",
     "TrainingError": "errors",
+    "TuneConfig": "config",
     "check_strategy": "testing",
     "leave_one_run_out": "forecast.evaluate",
     "load_data": "data.load",
@@ -123,6 +126,7 @@ PUBLIC: dict[str, str] = {
     "open_study": "study.opened",
     "pre_memorization_accuracy": "scoring.functional",
     "read_traces": "forecast.traces",
+    "tune": "study.tune",
 }
 
 __all__ = list(PUBLIC)  # the imports above are for type checkers; a test keeps them in step

@@ -22,4 +22,5 @@ class Stream(IntEnum):
     TRACES = 21  #: what an intervention changes in traces
     REWORDED = 22  #: rewordings of a train problem
     EDITED = 23  #: edits of a chain
+    HELD_OUT = 25  #: train examples that judge a recipe
     WATCHED = 24  #: train examples whose memorization is watched

@@ -25,13 +25,13 @@ from activeselect.config import (
     RoundsConfig,
     RunConfig,
     ScoringConfig,
+    TuneConfig,
 )
 from activeselect.data.skills import TUNING_SEED, build_preset, get_preset, tuning
 from activeselect.data.skills.presets import tuning_file
 from activeselect.errors import StudyError
 from activeselect.files import read_json, write_json
-from activeselect.study.plan import Cell
-from activeselect.study.study import run_cells
+from activeselect.study.tune import tune
 from research.script import run_script
 
 SCRIPT = "python -m research.benchmark_tuning"
@@ -69,51 +69,26 @@ def tune_recipe(
         ``chosen`` (the recipe of the highest accuracy, mean over budgets and seeds), ``grid`` and
         where they come from.
     """
-    numbers = [TUNING_SEED + i for i in range(seeds)]
-    cells, keys = [], []
-    for rate, epochs, seed in itertools.product(learning_rates, EPOCHS, numbers):
-        recipe = RecipeConfig(learning_rate=rate, epochs=epochs, batch_size=batch_size)
-        config = RunConfig(
-            model=model,
-            data=DataConfig(f"skills:{preset}"),
-            strategy="random",
-            rounds=RoundsConfig(budgets=BUDGETS),
-            recipe=recipe,
-            scoring=SCORING,
-            seed=seed,
-            save_model=False,
-        )
-        cells.append(Cell(f"{preset}-{rate:g}-{epochs}-{batch_size}", "random", seed, config))
-        keys.append((rate, epochs))
-    errors = run_cells(cells, out, workers=workers, console=console)
-    if errors:
-        raise StudyError(f"{len(errors)} tuning runs failed, the first: {errors[0]}")
-    grid: dict[tuple[float, int], list[list[float]]] = {}
-    for key, cell in zip(keys, cells, strict=True):
-        curve = read_json(out / cell.folder / "result.json")["curve"]
-        grid.setdefault(key, []).append([entry["test_accuracy"] for entry in curve])
-    rows = [
-        {
-            "learning_rate": rate,
-            "epochs": epochs,
-            "accuracy": np.mean(runs, axis=0).round(4).tolist(),
-            "mean": round(float(np.mean(runs)), 4),
-        }
-        for (rate, epochs), runs in grid.items()
-    ]
-    best = max(rows, key=lambda row: row["mean"])
+    config = TuneConfig(
+        model=model,
+        data=DataConfig(f"skills:{preset}"),
+        recipe=RecipeConfig(batch_size=batch_size),
+        scoring=SCORING,
+        learning_rates=tuple(learning_rates),
+        epochs=EPOCHS,
+        sizes=BUDGETS,
+        tuning_seeds=tuple(TUNING_SEED + i for i in range(seeds)),
+        workers=workers,
+    )
+    found = tune(config, out / f"recipe-{preset}-{batch_size}", console=console)
     command = f"{SCRIPT} recipe --preset {preset} --seeds {seeds} --out work"
     if model != BUILT_IN_MODEL:
         command += f" --model {model} --learning_rates '{list(learning_rates)}'"
     return {
-        "chosen": {
-            "learning_rate": best["learning_rate"],
-            "epochs": best["epochs"],
-            "batch_size": batch_size,
-        },
-        "grid": rows,
+        "chosen": {**found["chosen"], "batch_size": batch_size},
+        "grid": found["grid"],
         "budgets": list(BUDGETS),
-        "seeds": numbers,
+        "seeds": found["tuning_seeds"],
         "command": command,
     }
 

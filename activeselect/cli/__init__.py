@@ -20,7 +20,13 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from activeselect.cli import commands
 from activeselect.cli import help as help_text
-from activeselect.cli.configs import check_command, find_config, known_settings, named_configs
+from activeselect.cli.configs import (
+    check_command,
+    find_config,
+    for_tuning,
+    known_settings,
+    named_configs,
+)
 from activeselect.cli.help import CONFIG
 from activeselect.errors import ActiveSelectError, ConfigError, LabelsNeeded, did_you_mean
 
@@ -148,7 +154,10 @@ def build_parser(entry: Command) -> ArgumentParser:
 def _parse(name: str, entry: Command, words: list[str]) -> dict[str, Any]:
     """The values of a command's parameters."""
     for file in named_configs(words):
-        check_command(file, name, entry, commands.COMMANDS)
+        if name == "tune":
+            words = [word.replace(str(file), for_tuning(file)) for word in words]
+        else:
+            check_command(file, name, entry, commands.COMMANDS)
     parser = build_parser(entry)
     try:
         values = dict(parser.instantiate(parser.parse_args(words)))

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json as json_module
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from activeselect.cli import forecast as forecast_commands
-from activeselect.config import AuditConfig, RunConfig, ScoreConfig, StudyConfig
+from activeselect.config import AuditConfig, RunConfig, ScoreConfig, StudyConfig, TuneConfig
 
 
 def train(
@@ -224,6 +225,42 @@ def compare(
     console.print(f"Report: {out / 'report.html'}", highlight=False, markup=False)
 
 
+def tune(out: Path, config: TuneConfig, dry_run: bool = False, json: bool = False) -> None:
+    """Find learning rate and epochs for random selection, on held-out train examples.
+
+    Args:
+        out: working folder; the same command continues what is in it, also with a larger grid.
+        config: all settings; of a config of `train` or `compare`, what concerns the recipe is read.
+        dry_run: print the plan with estimated tokens, time and memory, and stop.
+        json: print the result as JSON, and nothing else.
+    """
+    from activeselect.study.tune import table, tuning_cells
+    from activeselect.study.tune import tune as search
+
+    console = Console(quiet=json)
+    if dry_run:
+        with TemporaryDirectory() as folder:  # the held-out part is drawn, and not kept
+            cells = tuning_cells(config, Path(folder))
+            _print_plan([("run", cell.config) for cell in cells], config.workers, console)
+        return
+    found = search(config, out, console=console)
+    if json:
+        print(json_module.dumps(found))
+        return
+    console.print(table(found))
+    rate, epochs = found["chosen"].values()
+    console.print(
+        f"Chosen: learning_rate {rate:g}, epochs {epochs}, judged by {found['judged']:,} answers "
+        f"per recipe and size on {found['judged_on']}.",
+        highlight=False,
+    )
+    for sentence in found["notes"]:
+        console.print(sentence, highlight=False, markup=False)
+    console.print(
+        f"To train with it, add: --config {out / 'recipe.yaml'}", highlight=False, markup=False
+    )
+
+
 def init(
     source: str, model: str, out: Path = Path("activeselect.yaml"), kind: str = "train"
 ) -> None:
@@ -243,6 +280,9 @@ def init(
     console.print(f"Written to {out}. Read it, then:", highlight=False, markup=False)
     run = f"activeselect {kind} --config {out} --out runs/{out.stem}"
     console.print(f"  {run} --dry-run", highlight=False, markup=False, soft_wrap=True)
+    console.print("The learning rate is a guess. To find one by trying:", markup=False)
+    search = f"activeselect tune --config {out} --out runs/{out.stem}-tuned"
+    console.print(f"  {search} --dry-run", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_plan(runs: list[tuple[str, RunConfig]], workers: int, console: Console) -> None:
@@ -407,6 +447,7 @@ def _scores_table(entries: list[dict[str, Any]]) -> Table:
 
 COMMANDS: dict[str, Any] = {
     "init": init,
+    "tune": tune,
     "train": train,
     "score": score,
     "audit": audit,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from activeselect.cli.help import CONFIG
+from activeselect.config import RunConfig, StudyConfig, TuneConfig
 from activeselect.errors import ConfigError, did_you_mean
 
 
@@ -110,6 +112,31 @@ def check_command(
                 f"{name}`. Take these settings out of a copy, and name one dataset: "
                 "data: {source: ...}."
             )
+
+
+def for_tuning(file: Path) -> str:
+    """What a search for the recipe reads of a config of `train`, `compare` or `tune`, as JSON.
+
+    Raises:
+        ConfigError: if a study has several datasets.
+    """
+    held = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    if not isinstance(held, dict):
+        return str(file)
+    rounds, data = held.get("rounds") or {}, held.get("data")
+    if isinstance(data, list):
+        if len(data) != 1:
+            raise ConfigError(
+                f"{file} has {len(data)} datasets; a recipe is found for each on its own. Keep one "
+                "of them in a copy."
+            )
+        held["data"] = data[0]
+    if rounds.get("mode", "acquire") == "acquire" and rounds.get("budgets"):
+        ends = sorted({min(rounds["budgets"]), max(rounds["budgets"])})
+        held.setdefault("sizes", ends)
+    wanted = {field.name for field in fields(TuneConfig)}
+    others = {field.name for kind in (RunConfig, StudyConfig) for field in fields(kind)}
+    return json.dumps({key: held[key] for key in held if key in wanted or key not in others})
 
 
 def _fits(held: Mapping[str, Any], command: Callable[..., Any]) -> bool:

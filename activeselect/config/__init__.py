@@ -28,6 +28,7 @@ from activeselect.config.recipe import PRECISIONS, SCHEDULES, LoraConfig, Recipe
 from activeselect.config.rounds import MODES, NEAR, RoundsConfig, ScoringConfig
 from activeselect.config.run import RunConfig, ScoreConfig
 from activeselect.config.study import AXES, StudyConfig
+from activeselect.config.tune import TuneConfig
 
 __all__ = [
     "AXES",
@@ -55,6 +56,7 @@ __all__ = [
     "Shot",
     "StudyConfig",
     "TokensConfig",
+    "TuneConfig",
     "changes",
     "config_hash",
     "differences",

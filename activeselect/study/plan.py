@@ -175,13 +175,13 @@ def _recipe(config: StudyConfig, data: DataConfig) -> RecipeConfig:
     if data.preset is None:
         raise ConfigError(
             "recipe: expected learning_rate, epochs and batch_size, tuned for the baseline on this "
-            "data; received nothing. (Only the built-in presets bring a tuned recipe.)"
+            "data; received nothing. (Only the built-in presets bring a tuned recipe.) "
+            "`activeselect tune` finds them."
         )
     if config.model != BUILT_IN_MODEL:
         raise ConfigError(
             "recipe: expected one for this model; received nothing, and the preset's own was tuned "
-            f"for {BUILT_IN_MODEL}. Find it with "
-            "`python -m research.benchmark_tuning recipe --model`."
+            f"for {BUILT_IN_MODEL}. Find it with `activeselect tune`."
         )
     return replace(RecipeConfig(), **tuning(data.preset)["recipe"]["chosen"])
 

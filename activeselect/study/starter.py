@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from activeselect.config import SKILLS_PREFIX, DataConfig, RunConfig
+from activeselect.config import PROMPTS, SKILLS_PREFIX, DataConfig, RunConfig
 from activeselect.data.load import open_source, recognised
 from activeselect.data.tabular import Row
 from activeselect.errors import ActiveSelectError, ConfigError
@@ -133,6 +133,7 @@ class Sizes:
     problems: int
     longest_target: int
     parameters: float
+    chat: bool = False  # the tokenizer writes conversations
 
 
 def write_starter(source: str, model: str, out: Path, kind: str = "train") -> list[str]:
@@ -178,7 +179,7 @@ def _test_of(source: str, said: list[str]) -> str | None:
 
 def _sizes(data: DataConfig, guess: Guess, model: str, said: list[str]) -> Sizes | None:
     from activeselect.data.load import load_data
-    from activeselect.data.prompts import encode
+    from activeselect.data.prompts import encode, to_text
     from activeselect.study.estimate import without_weights
 
     tokenizer, shapes = without_weights(RunConfig(model=model))
@@ -194,13 +195,29 @@ def _sizes(data: DataConfig, guess: Guess, model: str, said: list[str]) -> Sizes
     pool, report = loaded.pool, loaded.reports.get("train")
     if report is not None and report.rows_kept < report.rows_read:
         said.append(report.summary())
-    items = encode(pool, np.arange(min(len(pool), _LOOK)), tokenizer, loaded.prompt)
+    prompt = loaded.prompt
+    chat = bool(getattr(tokenizer, "chat_template", None)) and not data.preset
+    if chat:
+        plain, prompt = to_text(pool[0], prompt), PROMPTS["chat"]
+        as_chat = to_text(pool[0], prompt, tokenizer)
+        said.append(
+            "prompt: chat, because the tokenizer has a chat template. The first problem\n"
+            f"    as chat:  {_cut(as_chat.prompt)} | {_cut(as_chat.target)}\n"
+            f"    as plain: {_cut(plain.prompt)} | {_cut(plain.target)}"
+        )
+    items = encode(pool, np.arange(min(len(pool), _LOOK)), tokenizer, prompt)
     target = int(np.quantile([len(item.ids) - item.start for item in items], 0.99))
     said.append(
         f"scoring.max_new_tokens: 1.25 times the traces' length; 99% of the first {len(items)} "
         f"have at most {target} tokens."
     )
-    return Sizes(len(pool), target, parameters)
+    return Sizes(len(pool), target, parameters, chat)
+
+
+def _cut(text: str) -> str:
+    """A text on one line, its middle left out where it is long."""
+    line = repr(text)
+    return line if len(line) <= 160 else f"{line[:80]} ... {line[-75:]}"
 
 
 def starter(
@@ -225,6 +242,7 @@ def starter(
         f"model: {_text(model)}",
         "data:",
         *("  " + line for line in data),
+        *_prompt_lines(sizes),
         *(_study_lines(sizes) if kind == "compare" else _run_lines()),
         *_recipe_lines(parameters),
         "scoring:                        # how train examples are measured after a round",
@@ -259,6 +277,15 @@ def _data_lines(source: str, guess: Guess, test: str | None) -> list[str]:
     return [*lines, "on_bad_row: skip                # counted and listed; stop: refuse to start"]
 
 
+def _prompt_lines(sizes: Sizes | None) -> list[str]:
+    if sizes is None or not sizes.chat:
+        return []
+    return [
+        "prompt: chat                    # written by the tokenizer's chat template",
+        "# prompt: plain                 # question, line break, Answer:, as for a base model",
+    ]
+
+
 def _run_lines() -> list[str]:
     return [
         "strategy:                       # activeselect strategies lists them",
@@ -290,7 +317,7 @@ def _recipe_lines(parameters: float) -> list[str]:
     rate = 1e-3 if parameters < 2e7 else 2e-4 if parameters < 5e8 else 2e-5
     size = 16 if parameters < 2e7 else 32 if parameters < 5e8 else 128
     lines = [
-        "recipe:                         # tune it for *random* selection before you compare",
+        "recipe:                         # `activeselect tune` finds it for random selection",
         f"  learning_rate: {rate:.1e}        # a guess by the model's size "
         f"({quantity(parameters)} weights)",
         "  epochs: 6",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from activeselect.data.skills.presets import tuning_file
+from activeselect.study import tune
 from activeselect.study.plan import Cell
 from research import benchmark_tuning as benchmark
 
@@ -26,10 +27,11 @@ def test_a_model_of_ones_own_gets_its_own_recipe(
             folder = out / cell.folder
             folder.mkdir(parents=True)
             curve = [{"test_accuracy": accuracy - 0.2}, {"test_accuracy": accuracy}]
+            curve = [{**entry, "test_examples": 500} for entry in curve]
             (folder / "result.json").write_text(json.dumps({"curve": curve}))
         return []
 
-    monkeypatch.setattr(benchmark, "run_cells", stand_in)
+    monkeypatch.setattr(tune, "run_cells", stand_in)
     shipped = tuning_file("mixed").read_bytes()
     benchmark.recipe("mixed", tmp_path, seeds=1, model="./mine", learning_rates=(1e-4, 2e-4))
     assert {cell.config.model for cell in seen} == {"./mine"}

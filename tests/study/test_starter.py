@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from activeselect.cli import run
 from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
@@ -161,3 +163,18 @@ def test_a_model_too_large_to_try_is_planned_from_its_config(
     assert 6e9 < shape.parameters < 9e9
     assert "too large to try" in shape.rates.how
     assert shape.rates.train > shape.rates.read > 0
+
+
+def test_a_chat_template_is_used_and_both_texts_are_shown(
+    small_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = small_model(tmp_path / "model")
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    template += "{% if add_generation_prompt %}<assistant>{% endif %}"
+    tokens = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**tokens, "chat_template": template}))
+    source = rows(tmp_path / "train.jsonl")
+    said = "\n".join(write_starter(str(source), str(folder), tmp_path / "c.yaml"))
+    assert "as chat:  '<user>ann has 0 pens and buys 2 more . how many ?<assistant>'" in said
+    assert "as plain: 'ann has 0 pens and buys 2 more . how many ?\\nAnswer:'" in said
+    assert yaml.safe_load((tmp_path / "c.yaml").read_text())["prompt"] == "chat"
