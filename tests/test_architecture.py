@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from activeselect.cli.commands import compare
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, StudyConfig
+from activeselect.config import RecipeConfig, RoundsConfig
 from activeselect.selection.sampler import ActiveSampler
+from tests.support import skills, small_study
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = {"activeselect.selection.strategy", "numpy", "scipy", "sklearn", "__future__"}
@@ -79,14 +80,12 @@ def test_the_sampler_is_eight_calls_from_the_command(
         return draw(sampler)
 
     monkeypatch.setattr(ActiveSampler, "__iter__", noted)
-    config = StudyConfig(
-        model=str(tiny_model),
-        data=(DataConfig("skills:mixed", pool_size=8, test_limit=2),),
+    config = small_study(
+        tiny_model,
+        data=(skills(8, 2),),
         strategies={"random": "random"},
-        seeds=(0,),
         rounds=RoundsConfig(budgets=(4, 6)),
         recipe=RecipeConfig(epochs=1, batch_size=4),
-        workers=1,
     )
     compare(tmp_path / "study", config)
     assert len(walks) == 2  # stages

@@ -28,6 +28,7 @@ from activeselect.study.resampling import CurveSet
 from activeselect.study.tables import curves_csv, markdown
 from activeselect.training.module import load_model, load_tokenizer
 from activeselect.training.stage import Stage
+from tests.support import skills, small_run
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -294,18 +295,15 @@ def test_a_model_that_training_made_worse_is_warned_of() -> None:
 def test_the_losses_of_a_fit_are_those_before_it_and_of_its_last_epoch(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    from activeselect.config import DataConfig, RoundsConfig, ScoringConfig
+    from activeselect.config import RoundsConfig, ScoringConfig
     from activeselect.training.run import ActiveRun
 
-    settings = RunConfig(
-        model=str(tiny_model),
-        data=DataConfig("skills:mixed", pool_size=40, test_limit=4),
-        strategy="random",
+    settings = small_run(
+        tiny_model,
+        data=skills(40, 4),
         rounds=RoundsConfig(budgets=(16,)),
         recipe=RecipeConfig(learning_rate=3.0, epochs=2, batch_size=8),
         scoring=ScoringConfig(samples=1, max_new_tokens=4),
-        forecast="off",
-        save_model=False,
     )
     result = ActiveRun(settings).run(tmp_path / "run")
     assert "made the model worse" in result.warnings[0]

@@ -30,6 +30,7 @@ from activeselect.selection.registry import create
 from activeselect.study.plan import plan
 from activeselect.training.module import load_model
 from activeselect.training.run import ActiveRun
+from tests.support import skills, small_run
 
 
 class Attack:
@@ -52,15 +53,11 @@ def mark(tmp_path: Path) -> Path:
 
 
 def config(model: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=40, test_limit=4),
-        strategy="random",
+    small = small_run(
+        model,
+        data=skills(40, 4),
         rounds=RoundsConfig(budgets=(16,)),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=8),
         scoring=ScoringConfig(samples=1, max_new_tokens=4),
-        forecast="off",
-        save_model=False,
     )
     return replace(small, **changes)
 

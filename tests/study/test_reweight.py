@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, ScoringConfig, StudyConfig
+from activeselect.config import RoundsConfig, StudyConfig
 from activeselect.errors import ConfigError
 from activeselect.study.collect import collect, model_costs, read_answers
 from activeselect.study.compare import compare, masked
 from activeselect.study.plan import plan
 from activeselect.study.study import Study
 from activeselect.study.verdicts import efficiency_verdict
+from tests.support import skills, small_study
 
 FLOOR = {"name": "premem", "threshold": 0.0, "floor": 0.5}
 SEVERAL = RoundsConfig(
@@ -26,15 +27,12 @@ SEVERAL = RoundsConfig(
 
 
 def study(model: Path, **changes: object) -> StudyConfig:
-    small = StudyConfig(
-        model=str(model),
-        data=(DataConfig("skills:mixed", pool_size=80, test_limit=12),),
+    small = small_study(
+        model,
+        data=(skills(80, 12),),
         strategies={"random": "random", "premem": FLOOR},
         seeds=(0, 1),
         rounds=RoundsConfig(mode="reweight", budgets=(16,), evaluate_every=1, score_last=False),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=8),
-        scoring=ScoringConfig(samples=2, max_new_tokens=8),
-        workers=1,
     )
     return replace(small, **changes)  # type: ignore[arg-type]
 

@@ -22,7 +22,6 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from activeselect.config import (
-    DataConfig,
     LoraConfig,
     RecipeConfig,
     RoundsConfig,
@@ -35,21 +34,19 @@ from activeselect.scoring.distributed import Chunks
 from activeselect.study.study import Study
 from activeselect.training.module import ReasoningModule
 from activeselect.training.shared import CommonStage
+from tests.support import RECIPE, skills, small_study
 
 POOL = 24
 SECONDS = ("train_s", "score_s", "select_s", "eval_s")
 
 
 def study(model: Path, **changes: Any) -> StudyConfig:
-    small = StudyConfig(
-        model=str(model),
-        data=(DataConfig("skills:mixed", pool_size=POOL, test_limit=6),),
-        strategies={"random": "random", "premem": "premem"},
-        seeds=(0,),
+    small = small_study(
+        model,
+        data=(skills(POOL, 6),),
         rounds=RoundsConfig(budgets=(8, 12, POOL), score_until=2),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=3, batch_size=8),
+        recipe=replace(RECIPE, epochs=3),
         scoring=ScoringConfig(samples=2, max_new_tokens=6, batch_tokens=500),
-        workers=1,
     )
     return replace(small, **changes)
 

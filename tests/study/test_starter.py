@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from activeselect.cli import run
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
+from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig
 from activeselect.errors import ConfigError
 from activeselect.study.estimate import Rates, Shape, estimate_runs, memory_of, shape_of, work_of
 from activeselect.study.starter import write_starter
 from activeselect.training.run import ActiveRun
+from tests.support import skills, small_run
 
 SIZES = Shape(
     pool=100,
@@ -87,15 +88,11 @@ def test_a_test_file_beside_the_train_file_is_found(tiny_model: Path, tmp_path: 
 
 
 def test_the_plan_counts_what_the_run_does(tiny_model: Path, tmp_path: Path) -> None:
-    config = RunConfig(
-        model=str(tiny_model),
-        data=DataConfig("skills:mixed", pool_size=120, test_limit=30),
+    config = small_run(
+        tiny_model,
+        data=skills(120, 30),
         strategy="premem",
         rounds=RoundsConfig(budgets=(16, 32), score_every=1, score_until=1),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=8),
-        scoring=ScoringConfig(samples=2, max_new_tokens=8),
-        forecast="off",
-        save_model=False,
     )
     shape = shape_of(config)
     work = work_of(config, shape)

@@ -9,20 +9,19 @@ from pathlib import Path
 import pytest
 
 from activeselect.config import (
-    DataConfig,
     RecipeConfig,
     RoundsConfig,
-    ScoringConfig,
     StudyConfig,
 )
 from activeselect.errors import ModelError, StoreError, StudyError
 from activeselect.study.study import Study
+from tests.support import RECIPE, skills, small_study
 
 
 def study(model: Path, **changes: object) -> StudyConfig:
-    small = StudyConfig(
-        model=str(model),
-        data=(DataConfig("skills:mixed", pool_size=120, test_limit=30),),
+    small = small_study(
+        model,
+        data=(skills(120, 30),),
         strategies={
             "random": "random",
             "premem": {"name": "premem", "threshold": 0.5},
@@ -30,8 +29,7 @@ def study(model: Path, **changes: object) -> StudyConfig:
         },
         seeds=(0, 1, 2),
         rounds=RoundsConfig(budgets=(16, 32)),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=1, batch_size=8),
-        scoring=ScoringConfig(samples=2, max_new_tokens=8),
+        recipe=replace(RECIPE, epochs=1),
         workers=2,
     )
     return replace(small, **changes)  # type: ignore[arg-type]

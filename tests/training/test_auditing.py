@@ -11,24 +11,20 @@ import pytest
 
 from activeselect.cli import run
 from activeselect.config import (
-    DataConfig,
     RecipeConfig,
     RoundsConfig,
     RunAuditConfig,
-    RunConfig,
     ScoringConfig,
 )
 from activeselect.errors import ConfigError
 from activeselect.training.run import ActiveRun
+from tests.support import skills, small_run
 
-CONFIG = RunConfig(
-    data=DataConfig("skills:mixed", pool_size=24, test_limit=8, traces="swapped"),
-    strategy="random",
+CONFIG = small_run(
+    data=skills(24, 8, traces="swapped"),
     rounds=RoundsConfig(budgets=(8, 12)),
     recipe=RecipeConfig(epochs=2, batch_size=4),
     scoring=ScoringConfig(samples=1, max_new_tokens=40),
-    forecast="off",
-    save_model=False,
     audit=RunAuditConfig(every=1, problems=4, measures=("accuracy", "filler"), memory=4),
 )
 

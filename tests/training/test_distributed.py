@@ -20,7 +20,6 @@ import yaml
 from safetensors.numpy import load_file
 
 from activeselect.config import (
-    DataConfig,
     RecipeConfig,
     RoundsConfig,
     RunConfig,
@@ -28,19 +27,19 @@ from activeselect.config import (
     to_plain,
 )
 from activeselect.training.run import ActiveRun
+from tests.support import skills, small_run
 
 
 def config(model: Path | str, **changes: Any) -> RunConfig:
     """18 and 26 samples in batches of 8: neither divides, so the last batches are padded."""
-    small = RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=120, test_limit=21),
+    small = small_run(
+        model,
+        data=skills(120, 21),
         strategy="premem",
         rounds=RoundsConfig(budgets=(18, 26)),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=8),
         scoring=ScoringConfig(samples=2, max_new_tokens=8, batch_tokens=400),
-        forecast="off",
         accelerator="cpu",
+        save_model=True,
     )
     return replace(small, **changes)
 

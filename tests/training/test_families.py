@@ -31,6 +31,7 @@ from activeselect.scoring.generate import pad_token_of
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.training.module import load_model, save_model
 from activeselect.training.run import ActiveRun
+from tests.support import small_run
 
 UNKNOWN, BEGIN, END, PAD = "<unk>", "<s>", "</s>", "<pad>"
 NUMBERS = [(1, 2), (3, 4), (5, 1), (20, 35), (7, 7), (2, 9), (111, 4), (6, 30), (8, 1), (4, 4)]
@@ -164,13 +165,13 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def config_of(model: Path, data: Path) -> RunConfig:
-    return RunConfig(
-        model=str(model),
+    return small_run(
+        model,
         data=DataConfig(str(data), test=str(data), test_limit=3, checker="gsm8k"),
         rounds=RoundsConfig(mode="reweight"),
         recipe=RecipeConfig(learning_rate=1e-2, epochs=2, batch_size=4),
-        scoring=ScoringConfig(samples=2, max_new_tokens=8),
-        forecast="off",
+        strategy="premem",
+        save_model=True,
     )
 
 

@@ -18,9 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from activeselect import cli
 from activeselect.config import (
-    DataConfig,
     RecipeConfig,
-    RoundsConfig,
     RunConfig,
     ScoringConfig,
     to_plain,
@@ -30,19 +28,16 @@ from activeselect.files import make_folder, write_json
 from activeselect.training.folder import RunFolder
 from activeselect.training.module import ReasoningModule
 from activeselect.training.run import ActiveRun
+from tests.support import RECIPE, skills, small_run
 
 
 def config(model: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=60, test_limit=4),
-        strategy="random",
-        rounds=RoundsConfig(budgets=(16, 24)),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=1, batch_size=8),
+    small = small_run(
+        model,
+        data=skills(60, 4),
+        recipe=replace(RECIPE, epochs=1),
         scoring=ScoringConfig(samples=1, max_new_tokens=4),
         measure=("mean_nll",),
-        forecast="off",
-        save_model=False,
     )
     return replace(small, **changes)
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
+from activeselect.config import DataConfig, RoundsConfig, RunConfig, ScoringConfig
 from activeselect.data.load import load_data
 from activeselect.errors import ConfigError
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 from activeselect.training.run import ActiveRun
+from tests.support import RECIPE, small_run
 
 DATA = DataConfig("skills:mixed", pool_size=80, test_limit=10, groups="hidden")
 
@@ -40,15 +41,12 @@ class Knows(Looks):
 
 
 def config(model: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
+    small = small_run(
+        model,
         data=DATA,
-        strategy="random",
         rounds=RoundsConfig(budgets=(12, 24)),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=1, batch_size=12),
+        recipe=replace(RECIPE, epochs=1, batch_size=12),
         scoring=ScoringConfig(samples=2, max_new_tokens=4),
-        forecast="off",
-        save_model=False,
     )
     return replace(small, **changes)
 

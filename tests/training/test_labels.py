@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
+from activeselect.config import DataConfig, RoundsConfig, RunConfig, ScoringConfig
 from activeselect.data.load import load_data, load_pool
 from activeselect.data.pool import Pool
 from activeselect.errors import ConfigError, DataError, LabelsNeeded, StoreError
 from activeselect.training.labels import CommandLabeler, Labels, labeler_of
 from activeselect.training.run import ActiveRun
+from tests.support import RECIPE, small_run
 
 CHECKER = "marker:answer :"
 
@@ -44,17 +45,14 @@ def unlabelled(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def config(model: Path, train: Path, test: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
+    small = small_run(
+        model,
         data=DataConfig(str(train), test=str(test), checker=CHECKER),
         strategy="premem",
         prompt="plain",
         rounds=RoundsConfig(mode="acquire", budgets=(8, 14, 20), near="group"),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=1, batch_size=4),
-        scoring=ScoringConfig(samples=2, max_new_tokens=8),
-        forecast="off",
+        recipe=replace(RECIPE, epochs=1, batch_size=4),
         accelerator="cpu",
-        save_model=False,
     )
     return replace(small, **changes)
 

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
+from activeselect.config import RoundsConfig, RunConfig, ScoringConfig
 from activeselect.errors import ConfigError
 from activeselect.training import loggers
 from activeselect.training.loggers import checked_loggers
 from activeselect.training.run import ActiveRun
+from tests.support import RECIPE, skills, small_run
 
 
 def small(model: Path) -> RunConfig:
-    return RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=60, test_limit=10),
+    return small_run(
+        model,
+        data=skills(60, 10),
         rounds=RoundsConfig(budgets=(8,)),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=1, batch_size=8),
+        recipe=replace(RECIPE, epochs=1),
         scoring=ScoringConfig(samples=1, max_new_tokens=4),
-        forecast="off",
-        save_model=False,
+        strategy="premem",
     )
 
 

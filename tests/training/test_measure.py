@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
+from activeselect.config import DataConfig, RoundsConfig, RunConfig, ScoringConfig
 from activeselect.data.answers import get_checker
 from activeselect.data.prompts import encode
 from activeselect.errors import StrategyError
@@ -21,6 +21,7 @@ from activeselect.selection.neighbours import GroupNeighbourhood
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 from activeselect.training.module import load_model
 from activeselect.training.run import ActiveRun
+from tests.support import skills, small_run
 
 PROBE = 6
 
@@ -61,14 +62,8 @@ class Asks(Strategy):
 
 
 def config(model: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=80, test_limit=10),
-        strategy="random",
-        rounds=RoundsConfig(budgets=(12, 24, 40)),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=8),
-        scoring=ScoringConfig(samples=2, max_new_tokens=8),
-        forecast="off",
+    small = small_run(
+        model, data=skills(80, 10), rounds=RoundsConfig(budgets=(12, 24, 40)), save_model=True
     )
     return replace(small, **changes)
 

@@ -15,12 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from activeselect.config import (
-    DataConfig,
     LoraConfig,
     RecipeConfig,
     RoundsConfig,
     RunConfig,
-    ScoringConfig,
     TokensConfig,
 )
 from activeselect.data.prompts import Encoded, collate
@@ -28,6 +26,7 @@ from activeselect.errors import ActiveSelectError, ConfigError, ModelError
 from activeselect.training.adapt import adapt, trainable, weight_type
 from activeselect.training.module import ReasoningModule, load_model
 from activeselect.training.run import ActiveRun
+from tests.support import skills, small_run
 
 RECIPE = RecipeConfig(learning_rate=1e-2, epochs=2, batch_size=8)
 LORA = LoraConfig(rank=4, alpha=8)
@@ -42,13 +41,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def config(model: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=60, test_limit=6),
-        rounds=RoundsConfig(mode="reweight", budgets=(20,)),  # batches of 8, 8 and 4
+    small = small_run(
+        model,
+        data=skills(60, 6),
+        rounds=RoundsConfig(mode="reweight", budgets=(20,)),
         recipe=RECIPE,
-        scoring=ScoringConfig(samples=2, max_new_tokens=8),
-        forecast="off",
+        strategy="premem",
+        save_model=True,
     )
     return replace(small, **changes)
 

@@ -13,24 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
+from activeselect.config import RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
 from activeselect.errors import ConfigError
 from activeselect.training.points import TestPoints, point_at
 from activeselect.training.run import ActiveRun
+from tests.support import RECIPE, skills, small_run
 
 SECONDS = ("train_s", "score_s", "select_s", "eval_s")
 
 
 def config(model: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=80, test_limit=12),
+    small = small_run(
+        model,
+        data=skills(80, 12),
         strategy={"name": "premem", "threshold": 0.0, "floor": 0.5},
         rounds=RoundsConfig(mode="reweight", budgets=(20,), evaluate_every=0.5),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=4),
-        scoring=ScoringConfig(samples=2, max_new_tokens=8),
-        forecast="off",
-        save_model=False,
+        recipe=replace(RECIPE, batch_size=4),
     )
     return replace(small, **changes)
 

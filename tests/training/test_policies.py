@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
+from activeselect.config import RecipeConfig, RoundsConfig, RunConfig, ScoringConfig
 from activeselect.scoring.scorer import LiveScorer
 from activeselect.scoring.store import ScoreStore
 from activeselect.training.history import History
 from activeselect.training.run import ActiveRun
+from tests.support import skills, small_run
 
 SKIP = "skip-memorized"
 TAU = 0.3  # half of the examples of the little run below are under it
@@ -26,13 +27,14 @@ SCORING = ScoringConfig(samples=3, max_new_tokens=24, batch_tokens=400, tau=TAU,
 
 def config(policy: str = "exact", **changes: Any) -> RunConfig:
     """Two scored epochs of the built-in model on 24 problems."""
-    small = RunConfig(
-        data=DataConfig("skills:mixed", pool_size=80, test_limit=10),
+    small = small_run(
+        data=skills(80, 10),
         rounds=RoundsConfig(budgets=(24,)),
         recipe=RecipeConfig(learning_rate=2e-3, epochs=2, batch_size=8),
         scoring=replace(SCORING, policy=policy),
-        forecast="off",
         accelerator="cpu",
+        strategy="premem",
+        save_model=True,
     )
     return replace(small, **changes)
 

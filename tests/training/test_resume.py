@@ -14,28 +14,25 @@ import pytest
 import yaml
 
 from activeselect.config import (
-    DataConfig,
-    RecipeConfig,
     RoundsConfig,
     RunConfig,
     ScoringConfig,
     to_plain,
 )
+from tests.support import RECIPE, skills, small_run
 
 SCRIPT = Path(__file__).with_name("kill_moments.py")
 
 
 def config(model: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=120, test_limit=20),
+    small = small_run(
+        model,
+        data=skills(120, 20),
         strategy="premem",
-        rounds=RoundsConfig(budgets=(16, 24)),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=4),
-        # small batches, so that there are several chunks to be stopped between
+        recipe=replace(RECIPE, batch_size=4),
         scoring=ScoringConfig(samples=2, max_new_tokens=8, batch_tokens=400),
-        forecast="off",
         checkpoint_every_steps=2,
+        save_model=True,
     )
     return replace(small, **changes)
 

@@ -23,7 +23,6 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from activeselect.config import (
-    DataConfig,
     RecipeConfig,
     RoundsConfig,
     RunConfig,
@@ -36,6 +35,7 @@ from activeselect.scoring.functional import pre_memorization_accuracy
 from activeselect.training.folder import model_fingerprint
 from activeselect.training.module import load_model, save_model
 from activeselect.training.run import ActiveRun
+from tests.support import skills, small_run
 
 
 @pytest.fixture(autouse=True)
@@ -47,14 +47,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def config(model: Path, **changes: object) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
-        data=DataConfig("skills:mixed", pool_size=120, test_limit=30),
+    small = small_run(
+        model,
+        data=skills(120, 30),
         strategy="premem",
         rounds=RoundsConfig(budgets=(20, 40), score_every=1),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=2, batch_size=8),
         scoring=ScoringConfig(samples=2, max_new_tokens=12),
-        forecast="off",
+        save_model=True,
     )
     return replace(small, **changes)  # type: ignore[arg-type]
 

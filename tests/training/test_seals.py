@@ -14,7 +14,6 @@ import pytest
 
 from activeselect.config import (
     DataConfig,
-    RecipeConfig,
     RoundsConfig,
     RunConfig,
     ScoringConfig,
@@ -25,6 +24,7 @@ from activeselect.scoring.scorer import Scores
 from activeselect.seals import Seals
 from activeselect.training.folder import RunFolder
 from activeselect.training.run import ActiveRun
+from tests.support import RECIPE, small_run
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +46,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config(model: Path, data: Path, **changes: Any) -> RunConfig:
-    small = RunConfig(
-        model=str(model),
+    small = small_run(
+        model,
         data=DataConfig(str(data / "train.jsonl"), test=str(data / "test.jsonl"), checker="number"),
-        strategy="random",
         rounds=RoundsConfig(budgets=(8, 16), restart=False),
-        recipe=RecipeConfig(learning_rate=1e-3, epochs=1, batch_size=8),
+        recipe=replace(RECIPE, epochs=1),
         scoring=ScoringConfig(samples=1, max_new_tokens=4),
-        forecast="off",
-        save_model=False,
     )
     return replace(small, **changes)
 

@@ -26,13 +26,14 @@ from activeselect.data.skills import build_preset
 from activeselect.errors import ConfigError, DataError, StoreError
 from activeselect.training.run import ActiveRun
 from activeselect.training.selections import export, read_selections
+from tests.support import skills, small_run
 
-SMALL = RunConfig(
-    data=DataConfig("skills:mixed", pool_size=60, test_limit=4),
+SMALL = small_run(
+    data=skills(60, 4),
     recipe=RecipeConfig(learning_rate=1e-2, epochs=2, batch_size=8),
     scoring=ScoringConfig(samples=2, max_new_tokens=8, candidates=10),
-    forecast="off",
-    save_model=False,
+    strategy="premem",
+    rounds=RoundsConfig(mode="reweight"),
 )
 
 
