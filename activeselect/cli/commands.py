@@ -8,7 +8,6 @@ Heavy imports happen inside the functions, so that light commands start at once.
 from __future__ import annotations
 
 import json as json_module
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from activeselect.cli import forecast as forecast_commands
+from activeselect.cli.terminal import Terminal
 from activeselect.config import AuditConfig, RunConfig, ScoreConfig, StudyConfig, TuneConfig
 
 
@@ -57,9 +57,9 @@ def train(
     if labels is not None:
         run.tell(out, read_labels(labels))
     done = (out / "result.json").exists()
-    bar = console.is_terminal and not console.quiet
-    say = None if bar or console.quiet else partial(print, flush=True)
-    result = run.run(out, progress_bar=bar, say=say, loggers=loggers)
+    with Terminal(quiet=console.quiet) as terminal:
+        progress = terminal.progress if terminal.draws else None
+        result = run.run(out, progress=progress, say=terminal.say, loggers=loggers)
     if done:
         console.print(
             f"{out} was finished before, on {config.data.source} as it is now (fingerprint "
@@ -81,7 +81,14 @@ def train(
     console.print(f"Run folder: {out}", highlight=False, markup=False)
 
 
-def score(out: Path, config: ScoreConfig, perturb: int = 0, dry_run: bool = False) -> None:
+def score(
+    out: Path,
+    config: ScoreConfig,
+    perturb: int = 0,
+    dry_run: bool = False,
+    quiet: bool = False,
+    json: bool = False,
+) -> None:
     """Score a dataset with a model, or with each checkpoint of a run, without training.
 
     Args:
@@ -90,10 +97,12 @@ def score(out: Path, config: ScoreConfig, perturb: int = 0, dry_run: bool = Fals
         perturb: ask the last checkpoint up to that many rewordings of each example, and set their
             accuracy beside premem (``docs/guide/audit.md``).
         dry_run: print the plan with estimated tokens, time and memory, and stop.
+        quiet: print nothing but errors.
+        json: print the result as JSON, and nothing else.
     """
     from activeselect.training.offline import OfflineScoring
 
-    console = Console()
+    console = Console(quiet=quiet or json)
     if dry_run:
         from activeselect.study.estimate import plan_scoring
 
@@ -104,21 +113,23 @@ def score(out: Path, config: ScoreConfig, perturb: int = 0, dry_run: bool = Fals
     scoring.check_perturb(perturb)
     for report in scoring.reports.values():
         console.print(report.summary(), highlight=False, markup=False)
-    with console.status("scoring") as status:
-        entries = scoring.run(
-            out,
-            progress=lambda done, total, name: status.update(
-                f"checkpoint {done + 1} of {total}: {name}"
-            ),
-        )
-    if "examples" not in entries[-1]:
+    with Terminal(quiet=console.quiet) as terminal:
+        progress = terminal.progress if terminal.draws else None
+        entries = scoring.run(out, progress=progress, say=terminal.say)
+    whole = "examples" in entries[-1]
+    lines = []
+    if perturb and whole:
+        with console.status("asking rewordings"):
+            lines = scoring.perturb(out, perturb)
+    if json:
+        found = {"path": str(out), "shard": config.shard, "checkpoints": entries}
+        print(json_module.dumps({**found, **({"perturb": lines} if lines else {})}))
+    if not whole:
         console.print(f"Shard {config.shard} is done; the other shards are not, so far.")
         return
     console.print(_scores_table(entries))
     console.print(f"One row per example: {out / 'examples.parquet'}", highlight=False, markup=False)
-    if perturb:
-        with console.status("asking rewordings"):
-            lines = scoring.perturb(out, perturb)
+    if lines:
         console.print("\n".join(lines), highlight=False, markup=False)
 
 
@@ -187,7 +198,12 @@ def _with_ends(entry: dict[str, Any]) -> str:
 
 
 def compare(
-    out: Path, config: StudyConfig, loggers: tuple[str, ...] = ("csv",), dry_run: bool = False
+    out: Path,
+    config: StudyConfig,
+    loggers: tuple[str, ...] = ("csv",),
+    dry_run: bool = False,
+    quiet: bool = False,
+    json: bool = False,
 ) -> None:
     """Compare strategies over seeds and budgets, with intervals and a report.
 
@@ -196,11 +212,13 @@ def compare(
         config: all settings.
         loggers: where each run's metrics go: csv (always), tensorboard, wandb, mlflow.
         dry_run: print the plan with estimated tokens, time and memory, and stop.
+        quiet: print nothing but errors.
+        json: print the results as JSON (as in `results.json`), and nothing else.
     """
     from activeselect.study.study import Study
     from activeselect.study.tables import results_table
 
-    console = Console()
+    console = Console(quiet=quiet or json)
     study = Study(config)
     if dry_run:
         left = [cell for cell in study.cells if not (out / cell.folder / "result.json").exists()]
@@ -219,6 +237,8 @@ def compare(
             highlight=False,
             markup=False,
         )
+    if json:
+        print(json_module.dumps({"path": str(out), **results}))
     console.print(results_table(results))
     for sentence in results["verdicts"]:
         console.print(sentence, highlight=False, markup=False)

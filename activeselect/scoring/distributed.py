@@ -26,6 +26,7 @@ from activeselect.arrays import IntArray
 from activeselect.data.prompts import batches_by_tokens
 from activeselect.errors import ActiveSelectError
 from activeselect.files import explained
+from activeselect.scoring.pace import Pace
 from activeselect.scoring.scorer import Scores, joined
 
 # --- Processes
@@ -130,6 +131,7 @@ def score_in_chunks(
     batch_tokens: int,
     chunks: Chunks,
     key: Sequence[Any],
+    tell: Callable[[Pace], None] | None = None,
 ) -> Scores:
     """Measure every example once, over all ranks.
 
@@ -140,6 +142,7 @@ def score_in_chunks(
         batch_tokens: tokens per chunk; a longer example is a chunk of its own.
         chunks: keeps finished chunks until the pass is over.
         key: what the results depend on besides ``index``; JSON-ready.
+        tell: told how far this process is, before the first chunk and after each.
 
     Returns:
         the same on every rank, in the order of ``index``.
@@ -152,10 +155,22 @@ def score_in_chunks(
     todo = [chunk for chunk in range(len(batches)) if chunk not in before]
     share = deal([int(lengths[batches[i]].sum()) for i in todo], world_size())[rank()]
 
+    mine = [todo[i] for i in share]
+    work_of = {chunk: int(lengths[batches[chunk]].sum()) for chunk in mine}
+
+    def report(parts: Sequence[int]) -> None:
+        if tell is not None:
+            ready = sum(work_of[chunk] for chunk in parts) / max(sum(work_of.values()), 1)
+            count = [sum(len(batches[chunk]) for chunk in some) for some in (parts, mine)]
+            tokens = sum(done[chunk].tokens_generated for chunk in parts)
+            tell(Pace(*count, ready, tokens, time.perf_counter() - started))
+
     def work() -> dict[int, Scores]:
-        for chunk in (todo[i] for i in share):
+        report([])
+        for number, chunk in enumerate(mine):
             done[chunk] = score(index[batches[chunk]])
             chunks.keep(name, chunk, done[chunk])
+            report(mine[: number + 1])
         return done
 
     found: dict[int, Scores] = {}

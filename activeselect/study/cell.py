@@ -25,6 +25,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from activeselect.errors import ActiveSelectError
 from activeselect.files import read_json, write_json, write_text
@@ -49,12 +50,17 @@ class StudyDisplay:
     def __init__(self, cells: Sequence[Cell], out: Path, console: Console) -> None:
         self.cells, self.out, self.console = list(cells), out, console
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            # 80 columns are few: a long description gives way, and the numbers never
+            TextColumn(
+                "{task.description}",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            BarColumn(bar_width=8),
             TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+            expand=True,
             console=console,
             transient=True,
         )

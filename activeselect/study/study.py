@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -156,7 +157,13 @@ def run_cells(
         return errors
     if backend == "ray":  # a cluster's processes have folders of their own to start from
         out = out.resolve()
-    with display(cells, out, console) as shown, side_by_side(backend):
+    with (
+        warnings.catch_warnings(),
+        display(cells, out, console) as shown,
+        side_by_side(backend),
+    ):
+        # joblib ends workers that are idle or have grown, and starts others; no run is lost by it
+        warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
         # Ray's backend gives results when all are there; progress is read from the cells' files
         unordered = "list" if backend == "ray" else "generator_unordered"
         runs = Parallel(n_jobs=count, return_as=unordered)(

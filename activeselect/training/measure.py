@@ -8,6 +8,7 @@ the cost.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from activeselect.scoring.distributed import (
 from activeselect.scoring.functional import skip_memorized
 from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.metric import PreMemorizationAccuracy
+from activeselect.scoring.pace import Tell, unheard
 from activeselect.scoring.precision import in_training_precision
 from activeselect.scoring.scorer import LiveScorer, Scores, joined
 from activeselect.scoring.signals import OF_SAMPLES
@@ -63,6 +65,9 @@ class Measurer:
         chunks: keeps the finished chunks of a pass until its round is safe.
         reference: path of the reference model, if a signal needs one.
         precision: of the training, as in Lightning; None: that of the weights.
+
+    Attributes:
+        tell: told how far a pass is.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class Measurer:
         precision: str | None = None,
     ) -> None:
         self.precision = precision
+        self.tell: Tell = unheard
         self.pool, self.tokenizer, self.scoring, self.prompt = pool, tokenizer, scoring, prompt
         self.stage, self.encoded, self.store = stage, encoded, store
         self.history = history or History(len(pool))
@@ -199,6 +205,7 @@ class Measurer:
                 chunks=self.chunks,
                 # the weights can be read only where they are whole
                 key=[self.stage, round, sorted(what), self._weights(model)],
+                tell=partial(self.tell, "scoring"),
             )
         self.cost.score_s += scores.seconds
         self.cost.tokens_generated += scores.tokens_generated
@@ -314,6 +321,7 @@ class Measurer:
                 batch_tokens=self.scoring.batch_tokens,
                 chunks=self.chunks,
                 key=["test", self.stage, self._weights(model)],
+                tell=partial(self.tell, "testing"),
             )
         self.cost.eval_s += scores.seconds
         return scores

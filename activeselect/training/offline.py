@@ -15,6 +15,7 @@ finished last joins them.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,7 @@ from activeselect.training.module import load_model
 
 #: What a sampling policy took and saved.
 COUNTED = ("completions", "completions_saved")
-#: Told which checkpoint is next, of how many.
+#: Told how many checkpoints are done, of how many, and what is done now.
 Progress = Callable[[int, int, str], None]
 
 
@@ -130,8 +131,19 @@ class OfflineScoring:
             model=model.config,
         )
 
-    def run(self, out: Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
+    def run(
+        self,
+        out: Path,
+        *,
+        progress: Progress | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> list[dict[str, Any]]:
         """Score what is not scored yet.
+
+        Args:
+            out: folder of the scores.
+            progress: called with the checkpoints that are done, all of them, and what is done now.
+            say: called with one plain line after each checkpoint.
 
         Returns:
             one entry per checkpoint, as in ``checkpoints.json``.
@@ -145,7 +157,8 @@ class OfflineScoring:
         folder = part_of(out, shard, shards)
         folder.mkdir(exist_ok=True)
         with FileLock(folder / ".lock"):
-            self._score(folder, np.arange(shard - 1, len(self.pool), shards), progress)
+            index = np.arange(shard - 1, len(self.pool), shards)
+            self._score(folder, index, progress, say)
         folders = [part_of(out, i + 1, shards) for i in range(shards)]
         with FileLock(out / ".join.lock"):
             if all(len(entries_of(part)) == len(self.checkpoints) for part in folders):
@@ -173,7 +186,13 @@ class OfflineScoring:
             config=config_hash(to_plain(replace(self.config, shard="1/1"))),
         )
 
-    def _score(self, folder: Path, index: IntArray, progress: Progress | None) -> None:
+    def _score(
+        self,
+        folder: Path,
+        index: IntArray,
+        progress: Progress | None,
+        say: Callable[[str], None] | None,
+    ) -> None:
         store, entries = self._store(folder), entries_of(folder)
         store.drop_after(len(entries))  # stored, but not finished: they are measured again
         measurer = Measurer(
@@ -191,13 +210,17 @@ class OfflineScoring:
         )
         for number, checkpoint in enumerate(self.checkpoints):
             if progress is not None:
-                progress(number, len(self.checkpoints), checkpoint)
+                progress(number, len(self.checkpoints), f"{Path(checkpoint).name}: loading")
             model, tokenizer = self._load(checkpoint)
             fingerprint = model_fingerprint(model, tokenizer)
             if number < len(entries):
                 self._check(folder, entries[number], checkpoint, fingerprint)
                 continue
             measurer.cost = Cost()
+            if progress is not None:
+                measurer.tell = lambda doing, pace, at=number, name=checkpoint: progress(  # type: ignore[misc]
+                    at, len(self.checkpoints), f"{Path(name).name}: {doing} {pace}"
+                )
             measurer.score(model, index, epoch=number)
             entries.append(
                 {
@@ -209,6 +232,12 @@ class OfflineScoring:
                 }
             )
             write_json(folder / "parts.json", entries)
+            if say is not None:
+                say(
+                    f"{time.strftime('%H:%M:%S')} checkpoint {number + 1} of "
+                    f"{len(self.checkpoints)} ({Path(checkpoint).name}), {len(index):,} examples, "
+                    f"{measurer.cost.tokens_generated:,} tokens in {measurer.cost.score_s:.0f} s"
+                )
 
     def _load(self, checkpoint: str) -> tuple[Any, Any]:
         dtype = None if self.config.dtype == "auto" else getattr(torch, self.config.dtype)

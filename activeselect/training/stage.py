@@ -20,6 +20,7 @@ from activeselect.data.prompts import Encoded, encode
 from activeselect.files import read_json
 from activeselect.forecast.live import Forecaster, RunForecaster
 from activeselect.scoring.distributed import Chunks, once, rank, world_size
+from activeselect.scoring.pace import Pace
 from activeselect.scoring.scorer import LiveScorer, Scores
 from activeselect.scoring.store import ScoreStore
 from activeselect.selection.strategy import Strategy
@@ -320,6 +321,7 @@ class Stage:
             )
         if self.given.progress is not None:
             callbacks.append(Report(self.given.progress, self.active, self.given.total))
+            self.active.measurer.tell = self._tell
         with quiet(), readable(checkpoint):
             trainer = lightning.Trainer(
                 accelerator=self.config.accelerator,
@@ -371,6 +373,11 @@ class Stage:
         if rank() == 0:
             write_predictions(self.folder.predictions(self.number), scores, self.folder.seals)
         return accuracy_of(scores)
+
+    def _tell(self, doing: str, pace: Pace) -> None:
+        """Report how far a pass is, between the reports of training."""
+        assert self.given.progress is not None
+        self.given.progress(self.active.cost.samples_seen, self.given.total, f"{doing} {pace}")
 
     def _test(self, model: Any) -> Scores:
         """Greedy answers of the model as it is."""
