@@ -14,6 +14,7 @@ others have ended. At any time the rows look like a batch that was padded on the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from activeselect.arrays import IntArray
+from activeselect.scoring.families import reads_whole_rows
 
 
 class BlockLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -200,14 +202,16 @@ class Reader:
     def _logits(
         self, ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None
     ) -> Tensor:
-        out = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=self.cached,
-            logits_to_keep=1,
-        )
+        whole = reads_whole_rows(self.model) if ids.shape[1] > 1 else nullcontext()
+        with whole:
+            out = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=self.cached,
+                logits_to_keep=1,
+            )
         logits: Tensor = out.logits[:, -1]
         return logits
 

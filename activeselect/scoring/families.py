@@ -16,7 +16,7 @@ itself, and get a slower path:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -121,6 +121,18 @@ def replaced(layer: Any, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
             layer.forward = before
 
 
+def reads_whole_rows(model: Any) -> AbstractContextManager[None]:
+    """Inside, the output layer of a model is given what lies together in memory.
+
+    For the last position of each text transformers takes a slice, and on a CPU the product of a
+    slice with a matrix is made text by text: 240 times as long for 16 texts, a width of 576 and
+    49,152 words in 16 bits (5 times in 32).
+    """
+    layer = model.get_output_embeddings() if model.device.type == "cpu" else None
+    plain: Any = getattr(layer, "forward", None)
+    return replaced(layer, lambda hidden: plain(hidden.contiguous()))
+
+
 @torch.no_grad()
 def probe_output_layer(model: Any) -> tuple[bool, bool]:
     """Whether the output layer may be asked for less, and whether nothing follows it.
@@ -180,7 +192,7 @@ class TargetLogits:
 
         def answer(hidden: Tensor) -> Tensor:
             chosen.append(hidden.flatten(0, 1)[keep])
-            logits: Tensor = plain(hidden[:, :1] if self.last else chosen[0][None])
+            logits: Tensor = plain(hidden[:, :1].contiguous() if self.last else chosen[0][None])
             return logits
 
         with uncompiled(self.model), replaced(layer, answer):

@@ -4,7 +4,8 @@ Under mixed precision the weights that are trained have 32 bits, but the trainin
 16. A pass that samples or reads with the 32-bit weights themselves would be several times slower
 and measure another model than the training sees. Casting them again at every token (autocast)
 costs more than it saves. So a pass runs on a copy in 16 bits, made anew for each pass, which cannot
-be stale.
+be stale. On a CPU adapters are merged into such a copy, too: read beside the weights, they take
+three times as long over a prompt, and half as long again over a token.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ def in_training_precision(model: Any, precision: str | None) -> Iterator[Any]:
         precision: of the training, as in Lightning; None: that of the weights.
 
     Yields:
-        a copy in 16 bits under mixed precision (two bytes per weight, given back afterwards); the
-        model itself, computing in 16 bits, where its weights are those of several ranks; else the
-        model as it is.
+        a copy in 16 bits under mixed precision (two bytes per weight, given back afterwards); on a
+        CPU a copy with its adapters merged, where it has any; the model itself, computing in 16
+        bits, where its weights are those of several ranks; else the model as it is.
 
     Example:
         >>> model = torch.nn.Linear(2, 2)
@@ -68,16 +69,26 @@ def in_training_precision(model: Any, precision: str | None) -> Iterator[Any]:
     """
     dtype = short_type(model, precision)
     sharded = isinstance(model, FSDPModule)
-    if dtype is None:
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    merges = on_cpu and not sharded and hasattr(model, "merge_and_unload")
+    if dtype is None and not merges:
         yield model
     elif sharded:  # copying it would copy how it gathers its weights
         with torch.autocast(next(model.parameters()).device.type, dtype):
             yield model
     else:
-        short = short_copy(model, dtype)
-        if next(short.parameters()).device.type == "cpu" and dtype == torch.bfloat16:
+        short = short_copy(model, dtype or torch.float32)
+        if merges:
+            short = short.merge_and_unload().requires_grad_(False)
+        if on_cpu and _mostly(short) == torch.bfloat16:
             lay_out(short)
         yield short
+
+
+def _mostly(model: Any) -> torch.dtype:
+    """Type of the largest weight."""
+    largest: torch.dtype = max(model.parameters(), key=torch.Tensor.numel).dtype
+    return largest
 
 
 def short_copy(model: Any, dtype: torch.dtype) -> Any:

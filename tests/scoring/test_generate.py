@@ -297,6 +297,24 @@ def test_one_new_token_is_allowed(llama: Any) -> None:
     assert [[len(row) for row in some] for some in rows] == [[1] * 3] * 2
 
 
+def test_the_output_layer_multiplies_what_lies_together(
+    llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice of the last positions would be multiplied row by row, many times slower."""
+    plain, weight = torch.nn.functional.linear, llama.get_output_embeddings().weight
+    together: list[bool] = []
+
+    def linear(given: torch.Tensor, matrix: torch.Tensor, bias: Any = None) -> torch.Tensor:
+        if matrix is weight:
+            together.append(given.is_contiguous())
+        return plain(given, matrix, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", linear)
+    complete(llama, prompts_of([5, 9, 7]), max_new_tokens=3)
+    assert len(together) >= 2
+    assert all(together)
+
+
 def test_no_prompts_give_no_completions(llama: Any) -> None:
     assert complete(llama, []) == []
 

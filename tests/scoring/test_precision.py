@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from activeselect.config import PromptConfig, ScoringConfig
+from activeselect.config import LoraConfig, PromptConfig, RecipeConfig, ScoringConfig
 from activeselect.data.answers import get_checker
 from activeselect.data.prompts import collate, encode
 from activeselect.data.skills import build_preset
@@ -16,6 +16,7 @@ from activeselect.scoring.generate import generate
 from activeselect.scoring.guards import sampling_quality
 from activeselect.scoring.precision import in_training_precision, lay_out, short_copy, short_type
 from activeselect.scoring.scorer import LiveScorer
+from activeselect.training.adapt import adapt
 from activeselect.training.callback import ActiveSelection
 from activeselect.training.module import load_model
 
@@ -34,6 +35,28 @@ def pool():
 def test_without_mixed_precision_the_model_itself_is_read(base, precision):
     with in_training_precision(base[0], precision) as reading:
         assert reading is base[0]
+
+
+@pytest.mark.parametrize(("bits", "precision"), [(torch.float32, None), (torch.bfloat16, None)])
+def test_adapters_are_merged_into_a_copy_that_answers_alike(bits, precision):
+    pytest.importorskip("peft")
+    torch.manual_seed(0)
+    recipe = RecipeConfig(lora=LoraConfig(rank=4))
+    model = adapt(load_model("skills-base", bits)[0], recipe).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.02)
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    ids = torch.randint(3, 200, (4, 20))
+    with torch.no_grad(), in_training_precision(model, precision) as reading:
+        assert not any("lora_" in name for name, _ in reading.named_parameters())
+        merged, beside = (each(input_ids=ids).logits.float() for each in (reading, model))
+        with model.disable_adapter():
+            plain = model(input_ids=ids).logits.float()
+    rounding = 1e-4 if bits == torch.float32 else 0.1
+    assert (merged - beside).abs().mean() < rounding < (plain - beside).abs().mean()
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, before[name]), name
 
 
 def test_a_model_whose_weights_are_mostly_short_is_read_as_it_is():
