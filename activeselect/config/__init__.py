@@ -21,6 +21,7 @@ from activeselect.config.plain import (
     config_hash,
     differences,
     from_plain,
+    settings_from,
     settings_of_scores,
     to_plain,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "differences",
     "from_plain",
     "prompt_of",
+    "settings_from",
     "settings_of_scores",
     "to_plain",
 ]

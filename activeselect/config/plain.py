@@ -9,6 +9,7 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from activeselect.config.run import RunConfig
+from activeselect.errors import ConfigError, did_you_mean
 
 Config = TypeVar("Config")
 
@@ -50,6 +51,41 @@ def from_plain(kind: type[Config], plain: Mapping[str, Any]) -> Config:
             value = tuple(from_plain(parts[0], item) for item in value)
         values[name] = value
     return kind(**values)
+
+
+def settings_from(kind: type[Config], section: str, given: Config | Mapping[str, Any]) -> Config:
+    """A config as it is, or made of a mapping of its settings.
+
+    Args:
+        kind: class of the config.
+        section: what the settings are called in an error.
+        given: the config, or a mapping as in a YAML file.
+
+    Raises:
+        ConfigError: if there is no such setting, or a value is out of its range.
+
+    Example:
+        >>> from activeselect.config import ScoringConfig
+        >>> settings_from(ScoringConfig, "scoring", {"samples": 2}).samples
+        2
+    """
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{section}: expected {kind.__name__} or a mapping of its settings; received "
+            f"{type(given).__name__}."
+        )
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"There is no setting '{section}.{name}'. {did_you_mean(str(name), known)}"
+            )
+    try:
+        return from_plain(kind, given)
+    except TypeError as error:  # a text where a number belongs
+        raise ConfigError(f"{section}: {error}.") from error
 
 
 def config_hash(plain: Mapping[str, Any]) -> str:

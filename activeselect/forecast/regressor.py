@@ -326,6 +326,8 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         least_scale_: smallest scale of an interval; 0.5 makes it as wide everywhere as at 0.5.
         n_groups_: number of groups (runs), or of lots.
         n_features_in_: number of columns.
+        feature_names_in_: their names, object ``[n_features_in_]``; only after a fit on a data
+            frame. The JSON keeps them.
 
     Source:
         Intervals: a one-way random effects model of the errors of groups that were left out; see
@@ -431,6 +433,8 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
         check_is_fitted(self)
         state = {name: getattr(self, name) for name in _STATE}
         body = {"format": FORMAT, "version": FORMAT_VERSION, "calibration": self.calibration}
+        if hasattr(self, "feature_names_in_"):  # it was fitted on a data frame
+            state["feature_names_in_"] = self.feature_names_in_.tolist()
         return json.dumps({**body, **state, "provenance": provenance or {}}, indent=1)
 
     @classmethod
@@ -461,11 +465,16 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
                 f"{' without ' + ', '.join(missing) if missing else ''}; fit it again"
             )
         broken = [name for name, holds in _VALID.items() if not holds(body)]
+        names = body.get("feature_names_in_")
+        if names is not None and not _are_names(names, body["n_features_in_"]):
+            broken.append("feature_names_in_")
         if broken:
             raise DataError(f"{source}: the model's {broken[0]} is damaged; fit it again")
         model = cls(calibration=body["calibration"])
         for name in _STATE:
             setattr(model, name, body[name])
+        if names is not None:
+            model.feature_names_in_ = np.array(names, dtype=object)
         model.provenance_ = body.get("provenance", {})
         return model
 
@@ -489,6 +498,13 @@ class TestAccuracyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc
                 f"expected at least 2 groups (runs), received 1 (n_samples = {n}); record more runs"
             )
         return np.asarray(code, dtype=np.int64) % MAX_LOTS
+
+
+def _are_names(names: Any, count: Any) -> bool:
+    """Whether these are names of so many columns."""
+    if not isinstance(names, list) or len(names) != count:
+        return False
+    return all(isinstance(name, str) for name in names)
 
 
 _STATE = (

@@ -15,7 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from activeselect.arrays import IntArray
-from activeselect.config import PromptConfig, RoundsConfig, ScoringConfig
+from activeselect.config import PromptConfig, RoundsConfig, ScoringConfig, prompt_of, settings_from
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encoded, with_examples
 from activeselect.errors import ConfigError, DataError
@@ -94,8 +94,9 @@ class ActiveSelection(lightning.Callback):
         pool: all problems.
         tokenizer: the model's.
         strategy: a name, a config mapping, or a Strategy.
-        scoring: settings of the measurements; default: ``ScoringConfig()``.
-        prompt: settings of the text; default: ``PromptConfig()``.
+        scoring: settings of the measurements, also as a mapping; default: ``ScoringConfig()``.
+        prompt: settings of the text: by name (``plain``, ``gsm8k``, ``math``, ``chat``), as a
+            mapping, or ``PromptConfig()``, the default.
         rounds: when to score and select. ``mode="reweight"``, the default, selects after each
             round; with ``mode="acquire"`` the callback only measures, and :meth:`acquire` selects.
         train: positions of the train set in the pool, int ``[T]``; default: every problem.
@@ -118,8 +119,8 @@ class ActiveSelection(lightning.Callback):
         tokenizer: Any,
         strategy: StrategySpec | Strategy = "premem",
         *,
-        scoring: ScoringConfig | None = None,
-        prompt: PromptConfig | None = None,
+        scoring: ScoringConfig | Mapping[str, Any] | None = None,
+        prompt: PromptConfig | Mapping[str, Any] | str | None = None,
         rounds: RoundsConfig = _REWEIGHT,
         train: IntArray | None = None,
         measure: tuple[str, ...] = (),
@@ -136,8 +137,10 @@ class ActiveSelection(lightning.Callback):
         stage = _stage or StageOfRun(last_scored=rounds.score_until)
         self.pool, self.tokenizer, self.rounds, self.seed = pool, tokenizer, rounds, seed
         self.strategy = create(strategy)
-        self.scoring = scoring or ScoringConfig()
-        self.prompt = with_examples(prompt or PromptConfig(), pool, seed=seed)
+        self.scoring = settings_from(ScoringConfig, "scoring", scoring or {})
+        named = prompt_of(prompt) if isinstance(prompt, str) else prompt
+        template = settings_from(PromptConfig, "prompt", named or {})
+        self.prompt = with_examples(template, pool, seed=seed)
         self.train = np.arange(len(pool)) if train is None else np.asarray(train, dtype=np.int64)
         unlabelled = int((~pool.is_labelled[self.train]).sum())
         if unlabelled:

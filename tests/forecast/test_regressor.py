@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +37,21 @@ def world(runs: int, noise: float, seed: int, per_run: int = 3) -> tuple[np.ndar
     x = y + shared + noise * rng.standard_normal(len(y))
     X = np.column_stack([rng.random(len(y)), x, rng.random(len(y))])
     return X, y, groups
+
+
+def test_names_of_columns_survive_the_json() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.random((12, 2)), columns=["floor", "ratio"])
+    groups = np.repeat([0, 1, 2], 4)
+    model = TestAccuracyRegressor().fit(frame, frame["floor"], groups=groups)
+    again = TestAccuracyRegressor.from_json(model.to_json())
+    assert again.feature_names_in_.tolist() == ["floor", "ratio"]
+    np.testing.assert_array_equal(again.predict(frame), model.predict(frame))
+    with pytest.raises(ValueError, match="feature names should match"):
+        again.predict(frame[["ratio", "floor"]])
+    body = json.loads(model.to_json())
+    with pytest.raises(DataError, match="feature_names_in_ is damaged"):
+        TestAccuracyRegressor.from_json(json.dumps({**body, "feature_names_in_": ["floor"]}))
 
 
 def test_scikit_learn_conventions() -> None:

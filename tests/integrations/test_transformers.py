@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
-from activeselect.config import DataConfig, PromptConfig, ScoringConfig
+from activeselect import ActiveSelection
+from activeselect.config import PROMPTS, DataConfig, PromptConfig, ScoringConfig
 from activeselect.data.load import load_data
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import collate
@@ -220,3 +221,20 @@ def test_a_checkpoint_without_the_selection_is_named(
     again, _, _ = build(tiny_model, pool, tmp_path, epochs=1)
     with pytest.raises(StoreError, match="holds no state of the selection"):
         again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+@pytest.mark.parametrize("kind", [ActiveSelection, SelectionCallback])
+def test_prompt_by_name_and_scoring_by_mapping(kind: Any, tiny_model: Path, pool: Pool) -> None:
+    _, tokenizer = load_model(str(tiny_model))
+    made = kind(pool, tokenizer, scoring={"samples": 2}, prompt="gsm8k")
+    active = getattr(made, "selection", made)
+    assert active.scoring == ScoringConfig(samples=2)
+    assert active.prompt == PROMPTS["gsm8k"]
+    made = kind(pool, tokenizer, prompt={"prompt": "{question} ", "target": "{trace}"})
+    assert getattr(made, "selection", made).prompt == PROMPT
+    with pytest.raises(ConfigError, match=r"scoring\.sample'\. Did you mean 'samples'"):
+        kind(pool, tokenizer, scoring={"sample": 2})
+    with pytest.raises(ConfigError, match="There is no prompt 'gsmk'"):
+        kind(pool, tokenizer, prompt="gsmk")
+    with pytest.raises(ConfigError, match="scoring: expected ScoringConfig or a mapping"):
+        kind(pool, tokenizer, scoring=5)
