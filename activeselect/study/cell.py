@@ -146,13 +146,20 @@ class ProgressFile:
             write_json(self.path, {"done": done, "total": total, "doing": doing})
 
 
-def check_start(model: str, loggers: Sequence[str]) -> None:
+def check_start(model: str, loggers: Sequence[str], parent: int | None = None) -> None:
     """What can be known to fail before the first cell.
+
+    Args:
+        model: of the study.
+        loggers: where its metrics go.
+        parent: as for :func:`run_cell`; loading the libraries can take a minute, too.
 
     Raises:
         ModelError: if there is no such model.
         ConfigError: if a logger is unknown or not installed.
     """
+    if parent is not None:
+        _end_with(parent)
     with quiet_worker():
         from activeselect.training.loggers import checked_loggers
         from activeselect.training.module import load_tokenizer
@@ -178,14 +185,14 @@ def run_cell(
         loggers: where its metrics go.
         share: whether to compute with others what cells of this seed have in common.
         reuse: folders of studies that may have this cell already.
-        parent: the process of the study; where it started this one, this one ends with it.
+        parent: the process of the study, which started this one; this one ends with it.
 
     Returns:
         The cell, and what went wrong in one line (the traceback is in the cell's ``error.txt``) or
         None.
     """
     folder = out / cell.folder
-    if parent is not None and os.getppid() == parent:
+    if parent is not None:
         _end_with(parent)
     try:
         with quiet_worker():

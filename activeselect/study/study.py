@@ -74,9 +74,9 @@ class Study:
             # each process loads its libraries meanwhile, and this one never has to
             count = processes(self.config.workers, todo)
             with side_by_side(self.config.backend):
-                Parallel(n_jobs=count)(
-                    [delayed(check_start)(self.config.model, loggers) for _ in range(count)]
-                )
+                parent = _parent_of(count, self.config.backend)
+                start = delayed(check_start)(self.config.model, loggers, parent)
+                Parallel(n_jobs=count)([start] * count)
         self._claim(out)
         errors = run_cells(
             self.cells,
@@ -173,7 +173,7 @@ def run_cells(
                 loggers,
                 share=share and _is_shared(cell, left, out),
                 reuse=reuse,
-                parent=os.getpid() if count > 1 else None,
+                parent=_parent_of(count, backend),
             )
             for cell in todo
         )
@@ -183,6 +183,11 @@ def run_cells(
                 errors.append(f"{cell.dataset} · {cell.strategy} · seed {cell.seed}: {error}")
             _tidy(cells, out)
     return errors
+
+
+def _parent_of(workers: int, backend: str) -> int | None:
+    """The process that workers have to end with; none in this process, or on a cluster."""
+    return os.getpid() if workers > 1 and backend == "loky" else None
 
 
 def processes(workers: int, cells: int) -> int:

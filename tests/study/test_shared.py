@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,18 @@ def progress(out: Path) -> frozenset[str]:
     return frozenset(str(file) for file in out.rglob("*") if file.suffix in kinds)
 
 
+def compare(folder: Path, out: str, *settings: str) -> subprocess.Popen[bytes]:
+    """The command on ``study.yaml``, in a process group of its own."""
+    command = [sys.executable, "-m", "activeselect", "compare", "--config", "study.yaml"]
+    return subprocess.Popen(
+        [*command, "--out", out, *settings],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # so that its workers can be killed with it
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_study_killed_again_and_again_ends_with_the_same_bits(
@@ -220,14 +233,7 @@ def test_a_study_killed_again_and_again_ends_with_the_same_bits(
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(to_plain(config)))
 
     def started(out: str, *settings: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "activeselect", "compare", "--config", "study.yaml"]
-        return subprocess.Popen(
-            [*command, "--out", out, *settings],
-            cwd=tmp_path,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # so that its workers die with it
-        )
+        return compare(tmp_path, out, *settings)
 
     assert started("alone", "share=false").wait() == 0
     rng, kills = random.Random(5), list[frozenset[str]]()
@@ -246,6 +252,76 @@ def test_a_study_killed_again_and_again_ends_with_the_same_bits(
     assert started("killed").wait() == 0
     assert len(kills) >= 3
     assert artefacts(tmp_path / "killed") == artefacts(tmp_path / "alone")
+
+
+def processes_of(session: int) -> set[int]:
+    """The living processes of a session, its leader included."""
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it may end between the two looks
+            state, _, _, its_session, *_ = file.read_text().rpartition(")")[2].split()
+            if int(its_session) == session and state != "Z":
+                found.add(int(file.parent.name))
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def kill_alone(running: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the command, not to its workers, which have to end by themselves."""
+    running.kill()
+    running.wait()
+    try:
+        assert wait_for(lambda: not processes_of(running.pid), 60), "workers go on as orphans"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_workers_end_with_a_study_that_is_killed_alone(tiny_model: Path, tmp_path: Path) -> None:
+    """SIGKILL to the parent alone, while two workers are in the middle of long cells."""
+    recipe = RecipeConfig(learning_rate=1e-3, epochs=40, batch_size=8)
+    rounds = RoundsConfig(budgets=(12, POOL), score_until=2)
+    config = study(tiny_model, recipe=recipe, rounds=rounds, workers=2, share=False)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(to_plain(config)))
+    assert compare(tmp_path, "alone").wait() == 0
+
+    running = compare(tmp_path, "killed")
+    cells = [tmp_path / f"killed/cells/mixed/{name}/seed-0" for name in ("random", "premem")]
+
+    def all_at_work() -> bool:
+        files = [cell / "progress.json" for cell in cells]
+        reports = [json.loads(file.read_text()) for file in files if file.exists()]
+        return len(reports) == 2 and all(report["done"] > 0 for report in reports)
+
+    assert wait_for(all_at_work, 400)  # loading the libraries, on a busy machine
+    assert len(processes_of(running.pid)) >= 3
+    kill_alone(running)
+    # they were stopped, they did not just come to their end
+    assert not any((cell / "result.json").exists() for cell in cells)
+    assert compare(tmp_path, "killed").wait() == 0
+    assert artefacts(tmp_path / "killed") == artefacts(tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_workers_that_still_load_their_libraries_end_as_well(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(to_plain(study(tiny_model, workers=2))))
+    running = compare(tmp_path, "killed")
+    assert wait_for(lambda: len(processes_of(running.pid)) > 3, 400)  # two, and those who tidy up
+    kill_alone(running)
+    assert not list((tmp_path / "killed").glob("cells/*/*/*/config.json"))
 
 
 # --- finished runs of other studies ------------------------------------------------------------
