@@ -113,6 +113,13 @@ def test_noise_at_the_top_can_be_skipped() -> None:
     assert set(got.index) == set(order[3:6])  # ranks above 0.8: three of twelve
 
 
+def test_no_more_is_skipped_than_the_share() -> None:
+    """Two of twelve are at most 2/11 of them; the third, exactly at the edge, would be too many."""
+    order = np.argsort(-SPREAD)
+    got = reweigh({"name": "el2n", "keep": 0.25, "skip": 1 - 9 / 11}, el2n=SPREAD)
+    assert set(got.index) == set(order[2:5])
+
+
 def test_rho_loss_is_what_the_reference_does_not_lose() -> None:
     loss, reference = SPREAD * 3, np.roll(SPREAD, 5) * 3
     got = reweigh(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -139,4 +141,8 @@ def test_effect_size_is_hedges_g_of_the_pairs() -> None:
     ]
     expected = np.mean(gains) / np.std(gains, ddof=1) * (1 - 3 / (4 * 5 - 1))
     assert row["effect_size"] == pytest.approx(expected)
+    # Hedges' correction exactly, by the gamma function, of which the usual one is an approximation
+    exact = math.gamma(5 / 2) / (math.sqrt(5 / 2) * math.gamma(4 / 2))
+    plain = np.mean(gains) / np.std(gains, ddof=1)
+    assert row["effect_size"] == pytest.approx(plain * exact, rel=0.01)
     assert row["seeds_better"] == sum(g > 0 for g in gains)

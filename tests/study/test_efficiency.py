@@ -21,7 +21,7 @@ from activeselect.study.curves import (
     monotone,
     overall_log_ratio,
 )
-from activeselect.study.efficiency import analyse
+from activeselect.study.efficiency import _estimate, analyse
 from activeselect.study.resampling import CurveSet, interval, resample
 from activeselect.study.verdicts import range_text, ratio_with_interval
 
@@ -405,3 +405,14 @@ def test_a_clear_loss_in_accuracy_is_said_where_the_ratio_is_unsure() -> None:
     (verdict,) = analyse(curves, "random", rng=rng).verdicts
     assert "points less accurate than random" in verdict or "more data than random" in verdict
     assert "No evidence" not in verdict
+
+
+def test_the_share_of_better_resamples_is_fair_to_both_sides() -> None:
+    """What one side wins the other loses, ties included; counted over all pairs by hand."""
+    draws = np.array([-2.0, -1.0, 0.0, 0.0, 0.0, 1.0, 3.0, 3.0, 4.0, 5.0])
+    ours, theirs = (
+        _estimate(np.float64(0.1), side, 0.95)["share_of_resamples_better"]
+        for side in (draws, -draws)
+    )
+    assert ours + theirs == pytest.approx(1)
+    assert ours == pytest.approx(6.5 / 10)
