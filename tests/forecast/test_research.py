@@ -13,8 +13,9 @@ from activeselect.forecast.evaluate import (
     leave_one_run_out,
     stack,
 )
-from activeselect.forecast.features import dataset_premem
+from activeselect.forecast.features import dataset_premem, shrink_accuracy
 from activeselect.forecast.traces import RunTrace, read_traces
+from research import forecast_calibration as calibration
 from research import forecast_candidates as candidates
 from research import forecast_metrics as candidate_metrics
 from research import forecast_stability as stability
@@ -96,3 +97,30 @@ def test_report_of_stability_prints(toy_traces: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "3 runs left out" in printed
     assert "coverage 50%" in printed
+
+
+def test_what_is_memorized_is_stood_for_by_those_alike(toy_runs: list[RunTrace]) -> None:
+    """Nothing masked: the mean. All masked but one of a stratum: that one stands for all of it."""
+    run = toy_runs[0]
+    shrunk = shrink_accuracy(run.accuracy, run.samples)
+    assert calibration.censored(run, 0.0) == pytest.approx(shrunk.mean(axis=1))
+    nll = np.zeros_like(run.mean_nll)
+    strata = np.minimum(run.accuracy[0] * calibration.STRATA, calibration.STRATA - 1).astype(int)
+    stands = {s: int(np.flatnonzero(strata == s)[0]) for s in set(strata.tolist())}
+    nll[:, list(stands.values())] = 1.0
+    got = calibration.censored(RunTrace(**{**run.__dict__, "mean_nll": nll}), 0.5)
+    expected = [np.mean([row[stands[s]] for s in strata.tolist()]) for row in shrunk]
+    assert got == pytest.approx(expected)
+
+
+def test_every_calibration_is_judged(
+    toy_runs: list[RunTrace], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "datasets_in", lambda _: ["toy"])
+    monkeypatch.setattr(calibration, "read_traces", lambda *_: toy_runs)
+    calibration.main(Path("anywhere"))
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    forms = len(list(calibration.forms()))
+    assert len(rows) == forms + 1  # once: all of the toy runs have one learning rate
+    report = evaluation(toy_runs)
+    assert f"| {report['r2']:.3f} | {report['mae']:.4f} |" in rows[2]
