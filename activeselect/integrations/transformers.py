@@ -10,6 +10,9 @@ Three lines join a script that trains already::
 The trainer then draws its examples from the selection's sampler; after each epoch the callback
 scores, lets the strategy choose, logs through the trainer, and saves what it knows into each
 checkpoint. ``trainer.train(resume_from_checkpoint=True)`` goes on with the same examples.
+
+On several processes (``torchrun``, ``accelerate launch``: each holds the whole model) accelerate
+deals the batches of one order to them; they score a part each, and all of them choose alike.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from activeselect.training.callback import ActiveSelection
 STATE = "activeselect.pt"
 #: Rows of the train dataset that are compared with the pool.
 _COMPARED = 8
+#: Ways of accelerate in which each process holds the whole model.
+_WHOLE_MODELS = ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_NPU", "MULTI_XPU", "MULTI_MLU", "MULTI_HPU")
 
 
 class SelectionCallback(TrainerCallback):
@@ -77,7 +82,8 @@ class SelectionCallback(TrainerCallback):
 
         Raises:
             ConfigError: if its train dataset has other rows than the pool, in another order or with
-                other tokens, or packs several examples into one, or it runs on several processes.
+                other tokens, or packs several examples into one, or several processes share the
+                work in another way than whole models with batches of their own.
 
         Warns:
             UserWarning: if the trainer was told to group examples by length, which it cannot do.
@@ -90,11 +96,7 @@ class SelectionCallback(TrainerCallback):
                 "group_by_length has no effect: the selection decides the order of the examples.",
                 stacklevel=2,
             )
-        if trainer.args.world_size > 1:
-            raise ConfigError(
-                "SelectionCallback runs in one process; received "
-                f"{trainer.args.world_size}. Use `activeselect train` with `devices` for several."
-            )
+        _check_processes(trainer)
         if self not in trainer.callback_handler.callbacks:
             trainer.add_callback(self)
         self._trainer = trainer
@@ -156,7 +158,9 @@ class SelectionCallback(TrainerCallback):
             self._logs = {}
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the selection's state into the trainer's checkpoint."""
+        """Write the selection's state, which all processes share, into the trainer's checkpoint."""
+        if not args.should_save:
+            return
         target = _checkpoint(args, state) / STATE
         temporary = target.with_suffix(".tmp")
         torch.save(self.selection.state_dict(), temporary)
@@ -166,15 +170,18 @@ class SelectionCallback(TrainerCallback):
         """Count the examples that the epoch trained on, which ``max_steps`` may have cut short.
 
         Their order is a function of the selection; how many of them were read follows from the
-        steps that were taken.
+        steps that were taken. Several processes read a batch each at a time; accelerate fills the
+        last of them up with the epoch's first examples.
         """
         sampler, epoch = self.selection.sampler, self.selection.epoch
         sampler.set_epoch(epoch)
         drawn = np.fromiter(sampler, dtype=np.int64)
-        per_batch = args.train_batch_size
+        per_batch = args.train_batch_size * args.world_size
         batches = (
             len(drawn) // per_batch if args.dataloader_drop_last else -(-len(drawn) // per_batch)
         )
+        if args.world_size > 1:
+            drawn = np.concatenate([drawn, np.resize(drawn[:per_batch], per_batch)])
         steps = -(-batches // args.gradient_accumulation_steps)
         taken = min(state.global_step - epoch * steps, steps)
         read = min(taken * args.gradient_accumulation_steps, batches) * per_batch
@@ -193,6 +200,30 @@ class SelectionCallback(TrainerCallback):
                 "checkpoint that was saved with the same callback."
             )
         self.selection.load_state_dict(torch.load(file, weights_only=True))
+
+
+def _check_processes(trainer: Any) -> None:
+    """Refuse ways of sharing the work in which models or batches are not whole.
+
+    Raises:
+        ConfigError: which one, and what to use instead.
+    """
+    accelerator, several = trainer.accelerator, trainer.args.world_size > 1
+    kind = accelerator.distributed_type.value
+    if kind not in _WHOLE_MODELS:
+        raise ConfigError(
+            f"SelectionCallback needs the whole model in each process; received {kind}, which "
+            "splits it. Train with DDP (no fsdp, no deepspeed), or use `activeselect train` with "
+            "parallel=fsdp."
+        )
+    loading = accelerator.dataloader_config
+    if several and (loading.split_batches or loading.dispatch_batches or not loading.even_batches):
+        raise ConfigError(
+            "accelerator_config: expected split_batches=False, dispatch_batches=None and "
+            "even_batches=True on several processes; received "
+            f"split_batches={loading.split_batches}, dispatch_batches={loading.dispatch_batches}, "
+            f"even_batches={loading.even_batches}. Leave them as they are."
+        )
 
 
 def _precision(args: Any) -> str | None:
