@@ -37,6 +37,7 @@ HELP = ("--help", "-h", "--help-all")
 _SWITCHES = {
     "--json": "--json=true",
     "--quiet": "--quiet=true",
+    "--public": "--public=true",
     "--dry-run": "--dry_run=true",
     "--dry_run": "--dry_run=true",
 }

@@ -427,6 +427,38 @@ def show_prompt(
     print(json_module.dumps(found, indent=1, ensure_ascii=False) if json else shown(found))
 
 
+def push(
+    run: Path, repo: str, public: bool = False, dry_run: bool = False, card: Path | None = None
+) -> None:
+    """Upload the model of a finished run to the hub, with a model card.
+
+    Args:
+        run: a run folder.
+        repo: USER/NAME on the hub; created if it is absent. The token is that of `hf auth login`.
+        public: make a new repository public; default: private.
+        dry_run: write the card, upload nothing.
+        card: file of the card with `--dry-run`; default: `model_card.md` in the run folder.
+    """
+    import re
+
+    from activeselect.errors import ConfigError
+    from activeselect.files import write_text
+    from activeselect.study.opened import open_run
+
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", repo) is None:
+        raise ConfigError(f"repo: expected USER/NAME, as on the hub; received '{repo}'.")
+    opened = open_run(run)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if dry_run:
+        file = card or run / "model_card.md"
+        write_text(file, opened.model_card())
+        console.print(f"Written to {file}; nothing was uploaded.")
+        return
+    if card is not None:
+        raise ConfigError("card: expected nothing without --dry-run; the card goes with the model.")
+    console.print(f"Uploaded: {opened.push_to_hub(repo, private=not public)}")
+
+
 def completion(shell: Literal["bash", "zsh"]) -> None:
     """Print a script that completes commands and settings in a shell.
 
@@ -453,7 +485,7 @@ def _curve_table(curve: list[dict[str, Any]]) -> Table:
 
 
 #: Parameters that are given without their name on the command line.
-POSITIONAL = ("name", "run", "source", "studies", "shell")
+POSITIONAL = ("name", "run", "source", "studies", "shell", "repo")
 
 
 def _scores_table(entries: list[dict[str, Any]]) -> Table:
@@ -474,6 +506,7 @@ COMMANDS: dict[str, Any] = {
     "compare": compare,
     "report": report,
     "export": export,
+    "push": push,
     "completion": completion,
     "prompt": {"show": show_prompt},
     "strategies": {"list": list_strategies, "show": show_strategy},

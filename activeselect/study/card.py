@@ -18,6 +18,7 @@ from activeselect.study.tables import MEASURES, escaped
 if TYPE_CHECKING:
     from activeselect.study.opened import OpenedRun
 
+_LONGEST_CAUSE = 300
 _COSTS = {
     "train_s": "seconds of training",
     "score_s": "seconds of scoring",
@@ -106,7 +107,7 @@ def push_to_hub(
         The address of the upload.
 
     Raises:
-        StoreError: if the run kept no model (``save_model: false``).
+        StoreError: if the run kept no model (``save_model: false``), or the hub refuses it.
     """
     model = run.path / "model"
     if not (model / "config.json").is_file() and not (model / "adapter_config.json").is_file():
@@ -123,15 +124,22 @@ def push_to_hub(
             if file.is_file():
                 shutil.copy(file, folder)
         write_text(Path(folder) / "README.md", model_card(run))
-        api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
-        return str(
-            api.upload_folder(
-                repo_id=repo_id,
-                folder_path=folder,
-                repo_type="model",
-                commit_message=f"Upload a model trained on examples selected by {run.name}",
+        try:
+            api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
+            return str(
+                api.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=folder,
+                    repo_type="model",
+                    commit_message=f"Upload a model trained on examples selected by {run.name}",
+                )
             )
-        )
+        except Exception as error:  # the hub client raises many kinds, each with a long text
+            cause = " ".join(str(error).split())[:_LONGEST_CAUSE] or type(error).__name__
+            raise StoreError(
+                f"The hub did not take {repo_id} ({cause}). Check the connection, the name, and "
+                "the token (`hf auth login`); nothing of the run was changed."
+            ) from error
 
 
 def _metadata(run: OpenedRun, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import yaml
 
 import activeselect
 from activeselect import open_run, open_study
+from activeselect.cli import run as command
 from activeselect.config import DataConfig, RoundsConfig, RunConfig, to_plain
 from activeselect.data.load import load_data
 from activeselect.data.pool import Pool
@@ -250,3 +251,27 @@ def test_without_a_model_nothing_is_uploaded(run: OpenedRun) -> None:
     with pytest.raises(StoreError, match="save_model: true"):
         push_to_hub(run, "me/model", api=hub)
     assert hub.created == {}
+
+
+def test_a_model_is_pushed_by_command_and_its_card_can_be_read_before(
+    kept: OpenedRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub()
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda token=None: hub)
+    monkeypatch.setattr("activeselect.study.opened.open_run", lambda _: kept)
+    assert command(["push", str(kept.path), "me/model", "--dry-run"]) == 0
+    assert (kept.path / "model_card.md").read_text() == kept.model_card()
+    assert hub.created == {}
+    assert command(["push", str(kept.path), "me/model", "--public"]) == 0
+    assert "Uploaded: https://hub/me/model" in capsys.readouterr().out
+    assert hub.created["private"] is False
+    assert command(["push", str(kept.path), "model"]) == 2
+    assert "repo: expected USER/NAME" in capsys.readouterr().err
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("401 Client Error:\n  no token")
+
+    monkeypatch.setattr(hub, "create_repo", refuse)
+    assert command(["push", str(kept.path), "me/model"]) == 2
+    error = capsys.readouterr().err
+    assert "The hub did not take me/model (401 Client Error: no token)" in error
