@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from activeselect.data.load import load_pool as load_pool
     from activeselect.data.pool import Pool as Pool
     from activeselect.data.pool import Problem as Problem
+    from activeselect.data.stored import store_pool as store_pool
     from activeselect.data.validate import DataReport as DataReport
     from activeselect.errors import ActiveSelectError as ActiveSelectError
     from activeselect.errors import ConfigError as ConfigError
@@ -126,6 +127,7 @@ PUBLIC: dict[str, str] = {
     "open_study": "study.opened",
     "pre_memorization_accuracy": "scoring.functional",
     "read_traces": "forecast.traces",
+    "store_pool": "data.stored",
     "tune": "study.tune",
 }
 

@@ -38,6 +38,7 @@ _SWITCHES = {
     "--json": "--json=true",
     "--quiet": "--quiet=true",
     "--public": "--public=true",
+    "--append-answer": "--append_answer=true",
     "--dry-run": "--dry_run=true",
     "--dry_run": "--dry_run=true",
 }
@@ -204,8 +205,9 @@ def prepare(argv: list[str]) -> list[str]:
             word = f"--config={find_config(word.removeprefix('--config='))}"
         elif word in _SWITCHES:
             word = _SWITCHES[word]
-        elif word.startswith("--dry-run="):
-            word = word.replace("dry-run", "dry_run", 1)
+        elif word.startswith(("--dry-run=", "--append-answer=")):
+            name, _, value = word.partition("=")
+            word = f"--{name[2:].replace('-', '_')}={value}"
         elif not is_value and _ASSIGNMENT.match(word):
             word = f"--{word}"
         out.append(_spaced(word))

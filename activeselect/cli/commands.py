@@ -427,6 +427,60 @@ def show_prompt(
     print(json_module.dumps(found, indent=1, ensure_ascii=False) if json else shown(found))
 
 
+def pool(
+    sources: list[str],
+    out: Path,
+    shares: tuple[float, ...] = (),
+    limit: int | None = None,
+    split: str = "train",
+    question: str | None = None,
+    trace: str | None = None,
+    answer: str | None = None,
+    group: str | None = None,
+    checker: str | None = None,
+    on_bad_row: Literal["stop", "skip"] = "stop",
+    append_answer: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Write a stream, or several sources with shares, into a folder that is a data source.
+
+    Args:
+        sources: files, folders, or hub ids, which are streamed.
+        out: folder of the pool; then `data.source=OUT`.
+        shares: of the sources in the pool, summing to 1; default: one source after the other.
+        limit: problems in the pool; default: as many as there are.
+        split: of folders and hub datasets.
+        question: column, where it has another name; the same in all sources.
+        trace: column, where it has another name.
+        answer: column, where it has another name.
+        group: column, where it has another name.
+        checker: how answers are extracted and compared; default: what fits the sources.
+        on_bad_row: stop at a broken row, or skip it (skipped rows are counted).
+        append_answer: to a trace that does not state its answer, add a line that does.
+        quiet: print nothing but errors.
+    """
+    from activeselect.data.stored import store_pool
+
+    named = {"question": question, "trace": trace, "answer": answer, "group": group}
+    with Terminal(quiet=quiet) as terminal:
+        found = store_pool(
+            sources,
+            out,
+            shares=shares,
+            limit=limit,
+            split=split,
+            columns={role: name for role, name in named.items() if name},
+            checker=checker,
+            on_bad_row=on_bad_row,
+            append_answer=append_answer,
+            progress=lambda done, of: terminal.show(
+                f"{done:,} of {of:,} problems written" if of else f"{done:,} problems written"
+            ),
+        )
+        terminal.say(f"{out}: {found!r}")
+        terminal.say(f"Use it with: data.source={out} data.test=FILE (or none)")
+
+
 def push(
     run: Path, repo: str, public: bool = False, dry_run: bool = False, card: Path | None = None
 ) -> None:
@@ -485,7 +539,7 @@ def _curve_table(curve: list[dict[str, Any]]) -> Table:
 
 
 #: Parameters that are given without their name on the command line.
-POSITIONAL = ("name", "run", "source", "studies", "shell", "repo")
+POSITIONAL = ("name", "run", "source", "studies", "shell", "repo", "sources")
 
 
 def _scores_table(entries: list[dict[str, Any]]) -> Table:
@@ -505,6 +559,7 @@ COMMANDS: dict[str, Any] = {
     "audit": audit,
     "compare": compare,
     "report": report,
+    "pool": pool,
     "export": export,
     "push": push,
     "completion": completion,

@@ -14,6 +14,8 @@ from activeselect.errors import DataError, did_you_mean
 
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _BATCH = 1024
+#: What describes a stored pool, beside its Arrow files (:mod:`activeselect.data.stored`).
+ABOUT = "pool.json"
 _LONGEST_CAUSE = 300
 
 
@@ -23,26 +25,55 @@ def looks_like_hub_id(source: str) -> bool:
 
 
 def open_hub(
-    name: str, *, configs: Sequence[str], split: str, revision: str | None = None
+    name: str,
+    *,
+    configs: Sequence[str],
+    split: str,
+    revision: str | None = None,
+    stream: bool = False,
 ) -> RowSource:
-    """Load a hub dataset; several configurations are read one after the other.
+    """Load a hub dataset, or stream it; several configurations are read one after the other.
 
     Raises:
         DataError: it cannot be loaded; the message carries the reason in one line.
     """
-    parts = [_load(name, config, split, revision) for config in configs or (None,)]
-    return _source(parts, name)
+    parts = [_load(name, config, split, revision, stream) for config in configs or (None,)]
+    return _streamed(parts, name) if stream else _source(parts, name)
 
 
-def _load(name: str, config: str | None, split: str, revision: str | None) -> datasets.Dataset:
+def _load(name: str, config: str | None, split: str, revision: str | None, stream: bool) -> Any:
     try:
-        return datasets.load_dataset(name, config, split=split, revision=revision)
+        given: dict[str, Any] = {"streaming": True} if stream else {}
+        return datasets.load_dataset(name, config, split=split, revision=revision, **given)
     except Exception as error:  # the hub client raises many kinds, each with its own long text
         cause = " ".join(str(error).split())[:_LONGEST_CAUSE] or type(error).__name__
         raise DataError(
             f"{name!r} is no local file or folder, and the Hugging Face hub did not give it "
             f"({cause}). Check the id, the split {split!r}, the connection, or give a local path."
         ) from error
+
+
+def _streamed(parts: Sequence[Any], name: str) -> RowSource:
+    """Rows as they arrive; a connection that breaks is a DataError."""
+
+    def read(_: Sequence[str] | None) -> Rows:
+        number = 0
+        try:
+            for part in parts:
+                for values in part:
+                    number += 1
+                    yield Row(number, dict(values))
+        except OSError as error:
+            cause = " ".join(str(error).split())[:_LONGEST_CAUSE]
+            raise DataError(f"{name!r} broke off after row {number} ({cause}).") from error
+
+    names = parts[0].column_names  # a stream may not state them
+    return RowSource(name, "row", read, schema=None if names is None else tuple(names))
+
+
+def is_single(folder: Path) -> bool:
+    """Whether ``Dataset.save_to_disk`` wrote this folder: one dataset, without splits."""
+    return is_saved(folder) and not (folder / "dataset_dict.json").is_file()
 
 
 def is_saved(folder: Path) -> bool:

@@ -23,7 +23,14 @@ from activeselect.data.competition_math import (
 )
 from activeselect.data.duplicates import find_duplicates
 from activeselect.data.gsm8k import GSM8K, strip_calculator_notes
-from activeselect.data.hub import is_saved, looks_like_hub_id, open_hub, open_saved
+from activeselect.data.hub import (
+    ABOUT,
+    is_saved,
+    is_single,
+    looks_like_hub_id,
+    open_hub,
+    open_saved,
+)
 from activeselect.data.interventions import intervene, written_by_skills, wrong_completions
 from activeselect.data.pool import Pool, PoolWriter
 from activeselect.data.skills import build_preset, shown
@@ -45,6 +52,7 @@ from activeselect.data.validate import (
     raise_bad_rows,
 )
 from activeselect.errors import ConfigError, DataError
+from activeselect.files import read_object
 
 # --- load_pool
 
@@ -116,8 +124,57 @@ def load_pool(
     named = ColumnNames.of(columns)
     rows = source
     if not isinstance(rows, RowSource):
-        rows = _open(str(source), split, config, revision)
-    layout = _layout_of(rows, rows.name if rows is source else str(source), named)
+        rows = open_rows(str(source), split, config, revision)
+    builder, layout = reader_of(
+        rows,
+        rows.name if rows is source else str(source),
+        named,
+        checker=checker or _stored_checker(str(source)),
+        strip_notes=strip_notes,
+        append_answer=append_answer,
+        labels_required=labels_required,
+    )
+    pool, lines, dropped, rows_read = _read_pool(rows, builder, limit)
+    if dropped and (on_bad_row == "stop" or not len(pool)):
+        raise_bad_rows(rows.name, rows.unit, dropped, rows_read)
+    report = DataReport(
+        source=rows.name,
+        split=split,
+        layout=layout.name,
+        columns=builder.roles,
+        checker=checker or builder.checker.name,
+        unit=rows.unit,
+        rows_read=rows_read,
+        dropped=tuple(dropped),
+        kept_lines=np.array(lines, dtype=np.int64),
+        unlabelled=0 if labels_required else int((~pool.is_labelled).sum()),
+    )
+    return pool, report
+
+
+def reader_of(
+    rows: RowSource,
+    source: str,
+    named: ColumnNames,
+    *,
+    checker: str | None = None,
+    strip_notes: bool = False,
+    append_answer: bool = False,
+    labels_required: bool = True,
+) -> tuple[ProblemBuilder, Layout]:
+    """What turns the rows of a source into problems, and the layout that they have.
+
+    Args:
+        rows: of the source.
+        source: the path or hub id, by which a known dataset is recognised.
+        named: columns that the user named.
+        checker, strip_notes, append_answer, labels_required: as for :func:`load_pool`.
+
+    Raises:
+        DataError: if a column is missing.
+        ConfigError: if no checker is known.
+    """
+    layout = _layout_of(rows, source, named)
     roles = named.over(layout.columns).resolve(
         _known_columns(rows), rows.name, labels_required=labels_required
     )
@@ -138,22 +195,15 @@ def load_pool(
         difficulty=None if named.difficulty else layout.difficulty,
         labels_required=labels_required,
     )
-    pool, lines, dropped, rows_read = _read_pool(rows, builder, limit)
-    if dropped and (on_bad_row == "stop" or not len(pool)):
-        raise_bad_rows(rows.name, rows.unit, dropped, rows_read)
-    report = DataReport(
-        source=rows.name,
-        split=split,
-        layout=layout.name,
-        columns=roles,
-        checker=name,
-        unit=rows.unit,
-        rows_read=rows_read,
-        dropped=tuple(dropped),
-        kept_lines=np.array(lines, dtype=np.int64),
-        unlabelled=0 if labels_required else int((~pool.is_labelled).sum()),
-    )
-    return pool, report
+    return builder, layout
+
+
+def _stored_checker(source: str) -> str | None:
+    """The checker that a stored pool names (:mod:`activeselect.data.stored`)."""
+    file = Path(source) / ABOUT
+    if not Path(source).is_dir() or not is_saved(Path(source)) or not file.is_file():
+        return None
+    return str(read_object(file)["checker"])
 
 
 def _read_pool(
@@ -202,7 +252,7 @@ def open_source(source: str, split: str = "train") -> RowSource:
     Raises:
         DataError: if nothing readable is there.
     """
-    return _open(source, split, None, None)
+    return open_rows(source, split)
 
 
 def recognised(rows: RowSource, source: str) -> str:
@@ -210,7 +260,20 @@ def recognised(rows: RowSource, source: str) -> str:
     return _layout_of(rows, source, ColumnNames()).name
 
 
-def _open(source: str, split: str, config: str | None, revision: str | None) -> RowSource:
+def open_rows(
+    source: str,
+    split: str,
+    config: str | None = None,
+    revision: str | None = None,
+    *,
+    stream: bool = False,
+) -> RowSource:
+    """Rows of a file, a folder or a hub dataset.
+
+    Args:
+        source, split, config, revision: as for :func:`load_pool`.
+        stream: read a hub dataset as it arrives, and store none of it.
+    """
     path = Path(source).expanduser()
     if path.is_dir():
         return _open_folder(path, split)
@@ -218,7 +281,7 @@ def _open(source: str, split: str, config: str | None, revision: str | None) -> 
         return open_file(path)
     known = next((layout for layout in LAYOUTS if source in layout.hub_ids), PLAIN)
     configs = (config,) if config else known.configs
-    return open_hub(source, configs=configs, split=split, revision=revision)
+    return open_hub(source, configs=configs, split=split, revision=revision, stream=stream)
 
 
 def _open_folder(folder: Path, split: str) -> RowSource:
@@ -320,9 +383,10 @@ def load_data(
         pool = pool.hidden()
     if config.test == NO_TEST:
         return LoadedData(pool, None, PromptConfig(), {"train": report})
-    if config.test is None and Path(config.source).is_file():
+    kind = "file" if Path(config.source).is_file() else "saved dataset"
+    if config.test is None and (kind == "file" or is_single(Path(config.source))):
         raise ConfigError(
-            f"data.test: {config.source} is a single file and has no test split; name a test "
+            f"data.test: {config.source} is a single {kind} and has no test split; name a test "
             f"file, or say data.test={NO_TEST} to train without one."
         )
     test, test_report = _read(config, config.test or config.source, "test", config.test_limit)

@@ -342,10 +342,11 @@ class PoolWriter:
     Args:
         spill_bytes: above this size the table moves to a temporary file, which is memory-mapped
             and removed when the process ends.
+        folder: where that file is made; default: where the system keeps temporary files.
     """
 
-    def __init__(self, spill_bytes: int = SPILL_BYTES) -> None:
-        self._spill_bytes = spill_bytes
+    def __init__(self, spill_bytes: int = SPILL_BYTES, *, folder: Path | None = None) -> None:
+        self._spill_bytes, self._folder = spill_bytes, folder
         self._pending: list[Problem] = []
         self._batches: list[pa.RecordBatch] = []
         self._bytes = 0
@@ -374,7 +375,7 @@ class PoolWriter:
             self._file.write_batch(batch)
 
     def _spill(self) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="activeselect-pool-"))
+        folder = Path(tempfile.mkdtemp(prefix="activeselect-pool-", dir=self._folder))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         self._path = folder / "pool.arrow"
         self._file = pa.ipc.new_stream(str(self._path), _SCHEMA)

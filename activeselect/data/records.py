@@ -17,7 +17,7 @@ MESSAGES = "messages"
 
 
 def rows_of(records: Any, *, tokenizer: Any = None, name: str = "records") -> RowSource:
-    """Rows of a list of dicts, a pandas DataFrame or a ``datasets.Dataset``; numbers from 1.
+    """Rows of a list of dicts, a DataFrame, a ``datasets.Dataset`` or a stream; numbers from 1.
 
     Args:
         records: of them; chat rows (``messages``) become columns ``question`` and ``trace``.
@@ -33,7 +33,7 @@ def rows_of(records: Any, *, tokenizer: Any = None, name: str = "records") -> Ro
         >>> next(rows_of([{"messages": turns}]).read(None)).values
         {'question': '1 + 1 ?', 'trace': '2'}
     """
-    if len(records) == 0:
+    if hasattr(records, "__len__") and len(records) == 0:
         raise DataError(f"{name}: expected at least one row; received none.")
     columns = _columns_of(records, name)
     schema = columns
@@ -55,8 +55,8 @@ def rows_of(records: Any, *, tokenizer: Any = None, name: str = "records") -> Ro
 
 def _columns_of(records: Any, name: str) -> tuple[str, ...] | None:
     """Columns, where the kind of records states them."""
-    if hasattr(records, "column_names"):  # datasets.Dataset
-        return tuple(records.column_names)
+    if hasattr(records, "column_names"):  # datasets.Dataset, or a stream, which may not say
+        return None if records.column_names is None else tuple(records.column_names)
     if hasattr(records, "columns") and hasattr(records, "to_dict"):  # pandas.DataFrame
         return tuple(map(str, records.columns))
     if isinstance(records, Sequence) and not isinstance(records, str | bytes):
