@@ -1,8 +1,9 @@
 """How much memory and time a pool takes until the first step can be trained on it, by its size.
 
-Each size runs in a process of its own: read JSON lines, look for duplicates, count the tokens of
-every problem, and encode the train set. Memory is the process's peak, less that of a process that
-does the same with 1,000 rows; growth is the bytes per row between one size and the next.
+Each size runs in a process of its own: read JSON lines, look for duplicates, hash the content, see
+that every problem fits into the context, encode all of them as the train set, and train one batch.
+Memory is the process's peak, all of it and less that of a process that does the same with 1,000
+rows; growth is the bytes per row between one size and the next. CPU seconds are of all threads.
 
     python benchmarks/pool_size.py --sizes 100000 200000
 """
@@ -36,25 +37,46 @@ def write(path: Path, size: int) -> int:
 
 def measure(path: Path) -> dict[str, float]:
     """Seconds and peak bytes of this process."""
-    import numpy as np
+    import lightning
 
-    from activeselect.config import DataConfig
+    from activeselect.config import DataConfig, RecipeConfig
     from activeselect.data.load import SKILLS_PROMPT, fit_to_context, load_data
-    from activeselect.data.prompts import EncodedSet, encoded
-    from activeselect.data.skills import base_path
-    from activeselect.training.module import load_tokenizer
+    from activeselect.training.callback import ActiveSelection
+    from activeselect.training.launch import quiet
+    from activeselect.training.module import ReasoningModule, load_model
 
-    tokenizer = load_tokenizer(str(base_path()))
-    started = time.perf_counter()
+    model, tokenizer = load_model("skills-base")
+    started, before = time.perf_counter(), time.process_time()
     test = path.with_name("test.jsonl")
     config = DataConfig(str(path), test=str(test), checker="marker:answer :")
     data = load_data(config, seed=0)
+    assert data.pool.fingerprint
     read = time.perf_counter()
-    data = fit_to_context(data, tokenizer, SKILLS_PROMPT, max_length=10_000, on_bad_row="stop")
-    train = EncodedSet(encoded(data.pool, np.arange(len(data.pool)), tokenizer, SKILLS_PROMPT))
-    assert len(train) == len(data.pool)
+    data = fit_to_context(data, tokenizer, SKILLS_PROMPT, max_length=512, on_bad_row="stop")
+    selection = ActiveSelection(data.pool, tokenizer, "random", prompt=SKILLS_PROMPT)
+    encoded = time.perf_counter()
+    module = ReasoningModule(model, RecipeConfig(learning_rate=1e-3), total_steps=1)
+    with quiet():
+        trainer = lightning.Trainer(
+            max_steps=1,
+            accelerator="cpu",
+            callbacks=[selection],
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, selection.dataloader(16))
+    assert selection.times_seen.sum() == 16
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"read": read - started, "encode": time.perf_counter() - read, "peak": peak}
+    return {
+        "read": read - started,
+        "encode": encoded - read,
+        "step": time.perf_counter() - encoded,
+        "cpu": time.process_time() - before,
+        "peak": peak,
+    }
 
 
 def main() -> None:
@@ -68,9 +90,10 @@ def main() -> None:
         return
     before: tuple[int, float] | None = None
     print(
-        "| rows | file MB | read s | encode s | peak MB above 1,000 rows | bytes per row | growth |"
+        "| rows | file MB | read s | encode s | step s | CPU s | peak MB | above 1,000 rows "
+        "| bytes per row | growth |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder, "test.jsonl"), 1)
         base = 0.0
@@ -87,6 +110,7 @@ def main() -> None:
             growth = "" if before is None else f"{(above - before[1]) / (size - before[0]):.0f}"
             print(
                 f"| {size:,} | {file / 1e6:.0f} | {found['read']:.0f} | {found['encode']:.0f} "
+                f"| {found['step']:.1f} | {found['cpu']:.0f} | {found['peak'] / 1e6:.0f} "
                 f"| {above / 1e6:.0f} | {above / size:.0f} | {growth} |",
                 flush=True,
             )

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 OnLeak: TypeAlias = Literal["stop", "drop", "keep"]
 #: Jaccard similarity of runs of three words from which on two questions are near duplicates.
@@ -99,9 +100,10 @@ def find_duplicates(
     """
     if near is None:
         near = len(questions) + len(test) <= MOST
+    if not near:
+        return _exact(questions, test)
     shared: Counter[str] = Counter()
-    if near:
-        shared.update(_numbers(_words(question)) for part in (questions, test) for question in part)
+    shared.update(_numbers(_words(question)) for part in (questions, test) for question in part)
     asked, before = _Index(test), _Index(questions)
     for position, question in enumerate(test):
         asked.add(position, _Looks.of(question, shared))
@@ -114,6 +116,41 @@ def find_duplicates(
                 found.append(Duplicate(position, name, *match))
         before.add(position, looks)
     return found
+
+
+def _exact(questions: Sequence[str], test: Sequence[str]) -> list[Duplicate]:
+    """Exact duplicates alone, by 16 bytes per question: a pool of millions fits into memory."""
+    keys = np.concatenate([_keys(test), _keys(questions)])  # [T + N, 2]
+    order = np.lexsort(keys.T)  # stable: of equal keys the first question comes first
+    new = np.ones(len(keys), dtype=bool)
+    new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
+    of = np.empty(len(keys), dtype=np.int64)
+    of[order] = np.cumsum(new) - 1  # which of the distinct questions each is
+    size, none = len(test), len(keys)
+    asked, before = np.full(of.max(initial=-1) + 1, none), np.full(of.max(initial=-1) + 1, none)
+    asked[of[:size][::-1]] = np.arange(size)[::-1]  # the first one is written last
+    before[of[size:][::-1]] = np.arange(len(questions))[::-1]
+    mine = of[size:]
+    found: list[Duplicate] = []
+    for place in np.flatnonzero((asked[mine] < none) | (before[mine] < np.arange(len(mine)))):
+        if asked[mine[place]] < none:
+            found.append(Duplicate(int(place), "test", int(asked[mine[place]]), 1.0, True))
+        if before[mine[place]] < place:
+            found.append(Duplicate(int(place), "pool", int(before[mine[place]]), 1.0, True))
+    return found
+
+
+def _keys(questions: Sequence[str]) -> NDArray[np.uint64]:
+    """Hash of each normalized question, uint64 ``[N, 2]``."""
+    keys = bytearray()
+    for question in questions:
+        keys += _key(_words(question))
+    return np.frombuffer(keys, dtype=np.uint64).reshape(-1, 2)
+
+
+def _key(words: Sequence[str]) -> bytes:
+    """16 bytes in place of the normalized text."""
+    return hashlib.blake2b(" ".join(words).encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True)
@@ -129,9 +166,7 @@ class _Looks:
         words = _words(question)
         numbers = _numbers(words)
         bands = list(_bands(words, numbers)) if words and shared[numbers] > 1 else []
-        # 16 bytes in place of the text: a pool of millions is compared in memory
-        key = hashlib.blake2b(" ".join(words).encode(), digest_size=16).digest()
-        return cls(words, key, bands)
+        return cls(words, _key(words), bands)
 
 
 def _numbers(words: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from activeselect.arrays import IntArray
 from activeselect.config import NO_TEST, DataConfig, PromptConfig
 from activeselect.data.answers import get_checker
 from activeselect.data.chains import Known
@@ -146,7 +148,7 @@ def load_pool(
         unit=rows.unit,
         rows_read=rows_read,
         dropped=tuple(dropped),
-        kept_lines=np.array(lines, dtype=np.int64),
+        kept_lines=lines,
         unlabelled=0 if labels_required else int((~pool.is_labelled).sum()),
     )
     return pool, report
@@ -208,10 +210,10 @@ def _stored_checker(source: str) -> str | None:
 
 def _read_pool(
     rows: RowSource, builder: ProblemBuilder, limit: int | None
-) -> tuple[Pool, list[int], list[BadRow], int]:
+) -> tuple[Pool, IntArray, list[BadRow], int]:
     """The pool, the line of each problem, the broken rows, and the number of rows read."""
     writer = PoolWriter()
-    lines: list[int] = []
+    lines = array("q")  # eight bytes a row
     dropped: list[BadRow] = []
     rows_read = 0
     for position, row in enumerate(islice(rows.read(list(builder.roles.values())), limit)):
@@ -222,7 +224,8 @@ def _read_pool(
         else:
             lines.append(row.line)
             writer.append(result)
-    return writer.finish(checker=builder.checker.name), lines, dropped, rows_read
+    pool = writer.finish(checker=builder.checker.name)
+    return pool, np.array(lines, dtype=np.int64), dropped, rows_read
 
 
 def _known_columns(rows: RowSource) -> tuple[str, ...]:
@@ -403,8 +406,7 @@ def _without_leaks(
         DataError: if questions of the test are in the pool, and ``on_leak`` is ``stop``; or if
             ``drop`` leaves nothing.
     """
-    questions, asked = (list(part.dataset["question"]) for part in (pool, test))
-    found = find_duplicates(questions, asked)
+    found = find_duplicates(pool.texts("question"), test.texts("question"))
     lines = {"test": test_report.kept_lines, "pool": report.kept_lines}
     rows = tuple(
         DuplicateRow(
@@ -479,6 +481,10 @@ def _read(
     )
 
 
+#: Problems that are tokenized before training begins, whatever their length.
+_FIRST = 4096
+
+
 def fit_to_context(
     data: LoadedData, tokenizer: Any, prompt: PromptConfig, *, max_length: int, on_bad_row: OnBadRow
 ) -> LoadedData:
@@ -491,11 +497,16 @@ def fit_to_context(
     Raises:
         DataError: if problems are too long and ``on_bad_row`` is ``stop``.
     """
-    from activeselect.data.prompts import encoded  # torch; not needed to only read data
+    # torch; not needed to only read data
+    from activeselect.data.prompts import Sizes, encoded, longest_possible
 
     def fit(pool: Pool, report: DataReport) -> tuple[Pool, DataReport]:
-        items = encoded(pool, np.arange(len(pool)), tokenizer, prompt)
-        lengths = np.fromiter((len(item.ids) for item in items), np.int64, len(pool))
+        lengths = longest_possible(pool, prompt, tokenizer)
+        if lengths is None:
+            lengths = np.full(len(pool), max_length + 1)
+        # the first ones are always tokenized: what is wrong with the prompt is wrong with them
+        open_ones = np.flatnonzero((lengths > max_length) | (np.arange(len(pool)) < _FIRST))
+        lengths[open_ones] = Sizes.of(encoded(pool, open_ones, tokenizer, prompt)).tokens
         return check_lengths(pool, report, lengths, max_length=max_length, on_bad_row=on_bad_row)
 
     pool, test, reports = data.pool, data.test, dict(data.reports)

@@ -193,15 +193,35 @@ class Pool:
         """The problems at these positions, in this order, read in one go."""
         if len(index) == 0:
             return []
-        rows = self.dataset[[int(i) for i in index]]
-        found = [
-            Problem(**dict(zip(self._columns, values, strict=True)))
-            for values in zip(*(rows[name] for name in self._columns), strict=True)
-        ]
+        rows = self._rows(index)
+        found = [Problem(*values) for values in zip(*rows.values(), strict=True)]
         for place, position in enumerate(index if self._labels else ()):
             if (label := self._labels.get(int(position))) is not None:
                 found[place] = replace(found[place], trace=label[0], answer=label[1])
         return found
+
+    def _rows(self, index: Sequence[int] | NDArray[np.int64] | slice) -> dict[str, list[Any]]:
+        """Values by column, in the order of :class:`Problem`'s fields, without the labels."""
+        if not isinstance(index, slice):
+            place = np.asarray(index, dtype=np.int64)
+            first, last = int(place[0]), int(place[-1])
+            row = last - first == len(place) - 1 and bool((np.diff(place) == 1).all())
+            index = slice(first, last + 1) if row and first >= 0 else place.tolist()
+        table = self.dataset.with_format("arrow")[index]
+        return {name: table[name].to_pylist() for name in self._columns}
+
+    def bytes_of(self, column: str) -> NDArray[np.int64]:
+        """Length of each text of a column in UTF-8 bytes, int64 ``[N]``."""
+        table = self.dataset.with_format("arrow").select_columns([column])[:]
+        sizes = np.array(pc.binary_length(table[column]).to_numpy(), dtype=np.int64)
+        for position, label in self._labels.items():
+            if column in ("trace", "answer"):
+                sizes[position] = len(label[column == "answer"].encode())
+        return sizes
+
+    def texts(self, column: str) -> Texts:
+        """One column of the data as a sequence; a thousand rows of it are held at a time."""
+        return Texts(self.dataset.select_columns([column]), column)
 
     def subset(self, index: Sequence[int] | NDArray[np.int64]) -> Pool:
         """The problems at the positions ``index`` ``[K]`` as a pool of their own, in that order."""
@@ -300,11 +320,44 @@ class Pool:
     def fingerprint(self) -> str:
         """Content hash of all problems in order; equal content gives equal fingerprints."""
         digest = hashlib.sha256(self.checker.encode())
-        for problem in Pool(self.dataset, checker=self.checker) if self._labels else self:
-            fields = (problem.id, problem.question, problem.trace, problem.answer, problem.group)
-            stated = () if problem.difficulty is None else (problem.difficulty,)
-            digest.update(repr(fields + stated).encode())
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            rows = self._rows(slice(start, min(start + _ROWS_AT_ONCE, len(self))))
+            for values in zip(*rows.values(), strict=True):
+                # what has no difficulty is hashed as if there were no such column
+                digest.update(repr(values[:-1] if values[-1] is None else values).encode())
         return digest.hexdigest()[:16]
+
+
+class Texts(Sequence[str]):
+    """A column of a pool, read from its table a thousand rows at a time.
+
+    Example:
+        >>> pool = Pool.from_problems([Problem(0, "1 + 1 ?", "so 2", "2")], checker="number")
+        >>> list(pool.texts("question"))
+        ['1 + 1 ?']
+    """
+
+    def __init__(self, dataset: datasets.Dataset, column: str) -> None:
+        self._rows, self._column = dataset.with_format("arrow"), column
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            found: list[str] = self._rows[place][self._column].to_pylist()
+            return found
+        return self[place : place + 1][0]
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            yield from self[start : start + _ROWS_AT_ONCE]
 
 
 def _count(number: int, what: str) -> str:

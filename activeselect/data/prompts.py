@@ -9,6 +9,7 @@ A GSM8K problem under the default template, the target in brackets::
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
 import weakref
@@ -16,7 +17,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -222,19 +223,20 @@ def encode(
     if len(index) == 0:
         return []
     texts = [to_text(problem, template, tokenizer) for problem in pool.problems(index)]
-    batch = tokenizer(
+    # the tokenizer's own threads; transformers would copy each of its numbers again
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    batch = backend.encode_batch(
         [text.prompt + text.target for text in texts],
-        return_offsets_mapping=True,
         add_special_tokens=not template.chat,  # a chat template writes them itself
-        verbose=False,  # too long a text is reported by fit_to_context
     )
     closing = _special_tokens(tokenizer) if template.chat else frozenset()
     encoded = []
-    rows = zip(index, texts, batch["input_ids"], batch["offset_mapping"], strict=True)
-    for position, text, ids, offsets in rows:
-        ids = _closed(ids, offsets, text, tokenizer.eos_token_id, closing)
-        past = np.array([stop for _, stop in offsets[: len(ids) - 1]]) > len(text.prompt)
-        start = int(np.argmax(past)) if past.any() else len(ids) - 1
+    for position, text, encoding in zip(index, texts, batch, strict=True):
+        ids = _closed(encoding.ids, encoding, text, tokenizer.eos_token_id, closing)
+        start = _first_past(encoding, len(text.prompt), len(ids) - 1)
         if start == 0:
             raise ModelError(
                 f"The prompt {text.prompt!r} has no token of its own; let prompt.prompt end, or "
@@ -244,9 +246,18 @@ def encode(
     return encoded
 
 
+def _first_past(encoding: Any, place: int, last: int) -> int:
+    """The first token that ends after ``place``; ``last`` where none does."""
+    token = encoding.char_to_token(place)  # all offsets of a text as Python objects are slow
+    if token is None:  # the target is empty, or begins with what no token covers
+        offsets = encoding.offsets[:last]
+        token = next((i for i, (_, stop) in enumerate(offsets) if stop > place), last)
+    return min(int(token), last)
+
+
 def _closed(
     ids: list[int],
-    offsets: list[tuple[int, int]],
+    encoding: Any,
     text: Text,
     end: int,
     closing: frozenset[int],
@@ -254,7 +265,8 @@ def _closed(
     """The tokens up to and with the one that ends the target."""
     written = len(text.prompt) + text.content
     if text.content < len(text.target):
-        after = [i for i, (start, stop) in enumerate(offsets) if stop > start >= written]
+        offsets = enumerate(encoding.offsets)
+        after = [i for i, (start, stop) in offsets if stop > start >= written]
         ended = next((i for i in after if ids[i] in closing), None)
         if ended is not None:
             return ids[: ended + 1]
@@ -279,6 +291,60 @@ def encoded(
     """As :func:`encode`, one problem after the other: only a chunk of them is held at once."""
     for start in range(0, len(index), _CHUNK):
         yield from encode(pool, index[start : start + _CHUNK], tokenizer, template)
+
+
+class Sizes(NamedTuple):
+    """Tokens of encoded problems, prompt and target together, and of the prompt, int ``[B]``."""
+
+    tokens: IntArray
+    prompt: IntArray
+
+    @classmethod
+    def of(cls, items: Iterable[Encoded]) -> Sizes:
+        """Of encoded problems, which are not held together."""
+        tokens, prompt = array("q"), array("q")
+        for item in items:
+            tokens.append(len(item.ids))
+            prompt.append(item.start)
+        return cls(np.array(tokens, dtype=np.int64), np.array(prompt, dtype=np.int64))
+
+
+#: Steps of a tokenizer that make at most one token of each byte of their text.
+_NO_LONGER = {"ByteLevel", "Whitespace", "WhitespaceSplit", "Split", "Digits", "Punctuation"}
+
+
+def longest_possible(pool: Pool, template: PromptConfig, tokenizer: Any) -> IntArray | None:
+    """Tokens that each problem may have at most, int64 ``[N]``; None where only counting tells.
+
+    No token is shorter than a byte, where the tokenizer leaves the text as it is. So nearly all
+    problems are known to fit into a context without being tokenized.
+
+    Example:
+        >>> from activeselect.data.skills import base_path
+        >>> from activeselect.training.module import load_tokenizer
+        >>> pool = Pool.from_problems([Problem(0, "1 + 1 ?", "so 2", "2")], checker="number")
+        >>> template = PromptConfig("{question} ", "{trace}")
+        >>> longest_possible(pool, template, load_tokenizer(str(base_path()))).tolist()
+        [14]
+    """
+    backend = tokenizer.backend_tokenizer
+    if template.chat or template.examples or backend.normalizer is not None:
+        return None
+    if backend.pre_tokenizer is None:
+        return None
+    try:
+        steps = json.loads(backend.pre_tokenizer.__getstate__())
+    except (TypeError, ValueError):  # written in Python
+        return None
+    for step in steps.get("pretokenizers", [steps]):
+        if step["type"] not in _NO_LONGER or step.get("add_prefix_space"):
+            return None
+    empty = to_text(Problem(-1, "", "", ""), template)
+    # the end token, and a space before the text
+    added = len((empty.prompt + empty.target).encode()) + tokenizer.num_special_tokens_to_add() + 2
+    question, trace = (pool.bytes_of(column) for column in ("question", "trace"))
+    named = template.prompt.count("{question}"), template.target.count("{trace}")
+    return added + named[0] * question + named[1] * trace
 
 
 class EncodedSet(torch.utils.data.Dataset[Encoded]):
@@ -324,6 +390,16 @@ class EncodedSet(torch.utils.data.Dataset[Encoded]):
         if position < 0:
             return Encoded(-1, ids, len(ids))
         return Encoded(position, ids, int(self._starts[row]))
+
+    def holds(self, index: IntArray) -> bool:
+        """Whether all pool positions ``index`` ``[K]`` are in the set."""
+        inside = (index >= 0) & (index < len(self._row))
+        return bool(inside.all()) and bool((self._row[index] >= 0).all())
+
+    def sizes(self, index: IntArray) -> Sizes:
+        """How long the problems at the pool positions ``index`` ``[K]`` are."""
+        row = self._row[index]
+        return Sizes(self._ends[row + 1] - self._ends[row], self._starts[row])
 
     def take(self, index: Sequence[int] | IntArray) -> list[Encoded]:
         """The encoded problems at the pool positions ``index`` ``[K]``, in that order."""

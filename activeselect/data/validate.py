@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -202,6 +203,23 @@ class _Defect(Exception):
         self.kind, self.detail = kind, detail
 
 
+class _LinesOfIds:
+    """Where each id stood first; a table is made once ids do not rise any more."""
+
+    def __init__(self) -> None:
+        self._ids, self._lines = array("q"), array("q")
+        self._table: dict[int, int] | None = None
+
+    def first(self, id: int, line: int) -> int:
+        if self._table is None:
+            if not self._ids or id > self._ids[-1]:
+                self._ids.append(id)
+                self._lines.append(line)
+                return line
+            self._table = dict(zip(self._ids, self._lines, strict=True))
+        return self._table.setdefault(id, line)
+
+
 class ProblemBuilder:
     """Turns rows into problems, one at a time, in the order of the source.
 
@@ -230,7 +248,7 @@ class ProblemBuilder:
         self.roles, self.checker = roles, checker
         self.clean, self.append_answer, self.unit = clean, append_answer, unit
         self.read_difficulty = difficulty or _number
-        self._line_of_id: dict[int, int] = {}
+        self._lines_of_ids = _LinesOfIds()
 
     def build(self, row: Row, position: int) -> Problem | BadRow:
         """The problem in this row, or what is wrong with it; ``position`` counts rows from 0."""
@@ -317,7 +335,9 @@ class ProblemBuilder:
 
     def _id(self, row: Row, position: int) -> int:
         column = self.roles.get("id")
-        value = position if column is None else row.values.get(column)
+        if column is None:
+            return position
+        value = row.values.get(column)
         if isinstance(value, str) and value.strip().isdecimal():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
@@ -326,7 +346,7 @@ class ProblemBuilder:
                 f"id (column {column!r}) must be a whole number from 0, got {value!r}; "
                 "without an id column rows are numbered",
             )
-        if (first := self._line_of_id.setdefault(value, row.line)) != row.line:
+        if (first := self._lines_of_ids.first(value, row.line)) != row.line:
             raise _Defect("duplicate id", f"{value} is already the id of {self.unit} {first}")
         return value
 

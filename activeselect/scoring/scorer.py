@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from activeselect.arrays import FloatArray, IntArray
 from activeselect.config import ScoringConfig
 from activeselect.data.answers import AnswerChecker
-from activeselect.data.prompts import Encoded
+from activeselect.data.prompts import Encoded, Sizes
 from activeselect.errors import ModelError, StrategyError
 from activeselect.scoring.batch import CHECK_EVERY
 from activeselect.scoring.families import rereads_after
@@ -303,16 +303,17 @@ class LiveScorer:
             columns["self_certainty"] = np.array(certainty, dtype=np.float64)
         return columns
 
-    def lengths(self, model: Any, items: Sequence[Encoded], *, samples: int) -> IntArray:
+    def lengths(self, model: Any, sizes: Sizes, *, samples: int) -> IntArray:
         """Tokens that measuring each example may take, int64 ``[B]``.
 
         Args:
+            sizes: how long the examples are.
             samples: completions of each; 0: the reference trace is read only.
         """
         if not samples:
-            return np.array([len(item.ids) for item in items], dtype=np.int64)
-        start = np.array([item.start for item in items], dtype=np.int64)
-        return samples * (start + longest_completions(model, start, self.config.max_new_tokens))
+            return sizes.tokens
+        longest = longest_completions(model, sizes.prompt, self.config.max_new_tokens)
+        return samples * (sizes.prompt + longest)
 
     def evaluate(self, model: Any, items: Sequence[Encoded], answers: Sequence[str]) -> Scores:
         """Greedy answers: right or wrong per problem, in ``correct``, bool ``[B, 1]``."""

@@ -19,7 +19,7 @@ from activeselect.arrays import FloatArray, IntArray
 from activeselect.config import PromptConfig, ScoringConfig
 from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
-from activeselect.data.prompts import Encoded, EncodedSet, encode
+from activeselect.data.prompts import Encoded, EncodedSet, Sizes, encode, encoded
 from activeselect.errors import ConfigError
 from activeselect.scoring.distributed import (
     Chunks,
@@ -195,7 +195,7 @@ class Measurer:
                 trained=model,
             )
 
-        lengths = self.scorer.lengths(model, self.encode(index), samples=samples)
+        lengths = self.scorer.lengths(model, self.sizes(index), samples=samples)
         with whole(model), in_training_precision(model, self.precision) as reading:
             scores = score_in_chunks(
                 score,
@@ -252,7 +252,7 @@ class Measurer:
             loss[unknown] = score_in_chunks(
                 lambda some: self.scorer.reference_loss(self.encode(some), device),
                 unknown,
-                self.scorer.lengths(None, self.encode(unknown), samples=0),
+                self.scorer.lengths(None, self.sizes(unknown), samples=0),
                 batch_tokens=self.scoring.batch_tokens,
                 chunks=self.chunks,
                 key=["reference"],
@@ -317,7 +317,7 @@ class Measurer:
             scores = score_in_chunks(
                 score,
                 np.arange(len(items)),
-                scorer.lengths(model, items, samples=1),
+                scorer.lengths(model, Sizes.of(items), samples=1),
                 batch_tokens=self.scoring.batch_tokens,
                 chunks=self.chunks,
                 key=["test", self.stage, self._weights(model)],
@@ -328,17 +328,20 @@ class Measurer:
 
     def encode(self, index: IntArray) -> list[Encoded]:
         """Tokens of the problems ``index``; those of the train set are kept."""
-        if all(int(i) in self.encoded for i in index):
+        if self.encoded.holds(index):
             return self.encoded.take(index)
         return encode(self.pool, index, self.tokenizer, self.prompt)
 
+    def sizes(self, index: IntArray) -> Sizes:
+        """How long the problems ``index`` are; only a chunk of them is encoded at a time."""
+        if self.encoded.holds(index):
+            return self.encoded.sizes(index)
+        return Sizes.of(encoded(self.pool, index, self.tokenizer, self.prompt))
+
     def lengths(self) -> FloatArray:
         """Tokens of every reference trace of the pool, float64 ``[N]``; the end token included."""
-        whole = np.arange(len(self.pool))
-        chunks = (
-            self.encode(whole[start : start + _CHUNK]) for start in range(0, len(whole), _CHUNK)
-        )
-        return np.array([len(item.ids) - item.start for chunk in chunks for item in chunk], float)
+        sizes = self.sizes(np.arange(len(self.pool)))
+        return (sizes.tokens - sizes.prompt).astype(np.float64)
 
     def _weights(self, model: Any) -> str | None:
         """Which weights the chunks of a pass belong to; not needed where none are kept."""

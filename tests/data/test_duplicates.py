@@ -49,6 +49,22 @@ def test_pairs_are_those_that_a_comparison_of_all_finds(pool, test, chance) -> N
     assert not found
 
 
+@given(st.lists(WORDS, max_size=12), st.lists(WORDS, max_size=4))
+def test_exact_ones_alone_are_those_that_a_table_finds(
+    pool: list[list[str]], test: list[list[str]]
+) -> None:
+    questions, asked = [" ".join(words) for words in pool], [" ".join(words) for words in test]
+    expected = []
+    for i, question in enumerate(questions):
+        for of, others in (("test", asked), ("pool", questions[:i])):
+            same = [
+                k for k, other in enumerate(others) if normalized(other) == normalized(question)
+            ]
+            expected += [(i, of, same[0], 1.0, True)] if same else []
+    found = find_duplicates(questions, asked, near=False)
+    assert [(one.index, one.of, one.other, one.similarity, one.exact) for one in found] == expected
+
+
 STORY = "A farmer has {} hens and {} ducks and sells half of his birds at noon , how many stay ?"
 
 

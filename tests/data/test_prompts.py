@@ -20,9 +20,11 @@ from activeselect.data.prompts import (
     IGNORED,
     Encoded,
     EncodedSet,
+    Sizes,
     batches_by_tokens,
     collate,
     encode,
+    longest_possible,
     render,
 )
 from activeselect.errors import ModelError
@@ -124,6 +126,31 @@ def test_tokens_split_where_the_target_begins(
     else:
         assert ids[0] == tokenizer.bos_token_id
         assert list(ids).count(tokenizer.eos_token_id) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4))
+def test_no_problem_has_more_tokens_than_is_possible(texts: list[tuple[str, str]]) -> None:
+    tokenizer, template = TOKENIZERS["bytes"], PromptConfig("{question}\n{question}:", "{trace}")
+    pool = pool_of(*texts)
+    most = longest_possible(pool, template, tokenizer)
+    assert most is not None
+    sizes = Sizes.of(encode(pool, range(len(pool)), tokenizer, template))
+    assert (sizes.tokens <= most).all()
+    assert (most <= 2 * sizes.tokens + 4).all()  # a token of this tokenizer has at most two bytes
+    labelled = pool.with_labels({0: ("a much longer trace", "1")})
+    more = longest_possible(labelled, template, tokenizer)
+    assert more is not None
+    assert more[0] - most[0] == len("a much longer trace") - len(texts[0][1].encode())
+
+
+def test_a_tokenizer_that_may_make_texts_longer_has_to_count() -> None:
+    pool = pool_of(("a", "b"))
+    assert (
+        longest_possible(pool, PromptConfig("{question} ", "{trace}"), TOKENIZERS["marked"]) is None
+    )
+    chat = PromptConfig("{question} ", "{trace}", chat=True)
+    assert longest_possible(pool, chat, TOKENIZERS["bytes"]) is None
 
 
 def test_a_token_across_the_border_belongs_to_the_target() -> None:
@@ -260,6 +287,13 @@ def test_a_set_in_a_file_holds_the_same() -> None:
         assert (found.index, found.start) == (item.index, item.start)
         assert found.ids.tolist() == padding.ids.tolist() == item.ids.tolist()
         assert (padding.index, padding.start) == (-1, len(item.ids))
+    assert spilled.holds(np.arange(50))
+    assert not spilled.holds(np.array([3, 50]))
+    assert not spilled.holds(np.array([-1]))
+    index = np.array([item.index for item in items])
+    sizes = spilled.sizes(index)
+    assert sizes.tokens.tolist() == [len(item.ids) for item in items]
+    assert sizes.prompt.tolist() == [item.start for item in items]
     file = Path(str(spilled._ids.filename))
     del spilled, found, padding
     gc.collect()
