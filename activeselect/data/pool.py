@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -380,7 +381,7 @@ def _stated(dataset: datasets.Dataset) -> bool:
 # --- Pool writer
 
 
-SPILL_BYTES = 256 * 2**20
+SPILL_BYTES = 32 * 2**20
 _BATCH = 4096
 _SCHEMA = pa.schema(
     [("id", pa.int64())]
@@ -443,5 +444,7 @@ class PoolWriter:
             self._file.close()
             dataset = datasets.Dataset.from_file(str(self._path))
         else:
-            dataset = datasets.Dataset(pa.Table.from_batches(self._batches, schema=_SCHEMA))
+            # named by chance: datasets would copy and hash the whole table for a name
+            table = pa.Table.from_batches(self._batches, schema=_SCHEMA)
+            dataset = datasets.Dataset(table, fingerprint=secrets.token_hex(8))
         return Pool(dataset, checker=checker)

@@ -222,7 +222,7 @@ def encode(
         raise ModelError("The tokenizer has no end-of-text token; set tokenizer.eos_token.")
     if len(index) == 0:
         return []
-    texts = [to_text(problem, template, tokenizer) for problem in pool.problems(index)]
+    texts = _to_texts(pool, index, template, tokenizer)
     # the tokenizer's own threads; transformers would copy each of its numbers again
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
@@ -244,6 +244,18 @@ def encode(
             )
         encoded.append(Encoded(int(position), np.array(ids, dtype=np.int32), start))
     return encoded
+
+
+def _to_texts(
+    pool: Pool, index: Sequence[int] | IntArray, template: PromptConfig, tokenizer: Any
+) -> list[Text]:
+    """As :func:`to_text`, faster where a problem's text is its template and nothing else."""
+    problems = pool.problems(index)
+    if template.chat or template.stop or template.system or template.shots or template.examples:
+        return [to_text(problem, template, tokenizer) for problem in problems]
+    before, target = template.prompt.split("{question}"), template.target.split("{trace}")
+    pairs = ((p.question.join(before), p.trace.join(target)) for p in problems)
+    return [Text(prompt, trace, len(trace)) for prompt, trace in pairs]
 
 
 def _first_past(encoding: Any, place: int, last: int) -> int:
@@ -282,7 +294,7 @@ def _special_tokens(tokenizer: Any) -> frozenset[int]:
 
 
 #: Problems that are encoded at once, and bytes of token ids from which on they lie in a file.
-_CHUNK, SPILL_BYTES = 4096, 64 * 2**20
+_CHUNK, SPILL_BYTES = 4096, 16 * 2**20
 
 
 def encoded(
@@ -416,7 +428,7 @@ class _TokenWriter:
         self._file: Any = None
 
     def append(self, ids: NDArray[np.int32]) -> None:
-        self._held.frombytes(np.ascontiguousarray(ids, np.int32).tobytes())
+        self._held.frombytes(memoryview(np.ascontiguousarray(ids, np.int32)).cast("B"))
         if len(self._held) * 4 > self.spill_bytes:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="activeselect-tokens-"))

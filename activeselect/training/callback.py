@@ -178,7 +178,7 @@ class ActiveSelection(lightning.Callback):
         self.selector = Selector(
             self.strategy, self.measurer, what=self.what, near=near, seed=seed, record=record
         )
-        if stage.number == 0:
+        if stage.number == 0 and record is not None:
             self.selector.note(
                 0, [(Selection.of(self.train), ["first train set"] * len(self.train))]
             )

@@ -67,7 +67,8 @@ class Selector:
         selection = self._ask(
             self.strategy.select, context, len(train), epoch=epoch, stream=Stream.SELECT
         )
-        self.note(epoch, [(selection, self._reasons(selection, context))])
+        if self.record is not None:
+            self.note(epoch, [(selection, self._reasons(selection, context))])
         return selection
 
     def note(self, number: int, parts: list[tuple[Selection, list[str]]]) -> None:

@@ -238,4 +238,5 @@ def reasons_of(
     if newest is None:
         return [how] * len(selection.index)
     own = ~np.isnan(newest()[selection.index])
-    return [f"{how}, by {'its own score' if one else 'what carries over'}" for one in own.tolist()]
+    reasons = (f"{how}, by what carries over", f"{how}, by its own score")
+    return [reasons[one] for one in own.tolist()]
