@@ -85,7 +85,13 @@ class Allocate(Strategy):
         order = order[np.argsort(members[order], kind="stable")]
         first = np.searchsorted(members[order], np.arange(len(quota)))
         place = np.arange(len(order)) - first[members[order]]  # within its group, at random
-        return Selection.of(context.candidates[order[place < quota[members[order]]]])
+        chosen = order[place < quota[members[order]]]
+        share = quota[members[chosen]] / np.bincount(members, minlength=len(quota))[members[chosen]]
+        return Selection.of(
+            context.candidates[chosen],
+            score=share,
+            reason="share of its group that is worth buying",
+        )
 
     def quota(self, context: SelectionContext, budget: int) -> IntArray:
         """How many of the next ``budget`` examples each group should get, int64 ``[G]``."""

@@ -45,7 +45,13 @@ class Balanced(Strategy):
         order = order[np.argsort(members[order], kind="stable")]
         first = np.searchsorted(members[order], np.arange(size))
         place = np.arange(len(order)) - first[members[order]]  # within its group, at random
-        return Selection.of(context.candidates[order[place < quota[members[order]]]])
+        chosen = order[place < quota[members[order]]]
+        share = quota[members[chosen]] / np.bincount(members, minlength=len(quota))[members[chosen]]
+        return Selection.of(
+            context.candidates[chosen],
+            score=share,
+            reason="share of its group that brings all groups to one size",
+        )
 
 
 def level(have: IntArray, room: IntArray, budget: int, rng: np.random.Generator) -> IntArray:

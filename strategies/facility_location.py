@@ -72,7 +72,9 @@ class FacilityLocation(Strategy):
         count = len(candidates)
         covered = near[:count, count:].max(axis=1).toarray().ravel() if len(known) else None
         chosen = _greedy(near[:count, :count], size, covered)
-        return Selection.of(np.sort(candidates[chosen]))
+        index, early = candidates[chosen], np.arange(len(chosen), 0, -1.0)
+        order = np.argsort(index)
+        return Selection.of(index[order], score=early[order], reason="the earlier, the higher")
 
 
 def _nearest(

@@ -69,7 +69,9 @@ class KCenter(Strategy):
             return Selection.of([])
         vectors = unit(context.vectors("embedding")[np.concatenate([candidates, known])])
         cover = _Cover(vectors, len(candidates), self.leaf, rng)
-        return Selection.of(np.sort(candidates[cover.choose(size)]))
+        index, early = candidates[cover.choose(size)], np.arange(size, 0, -1.0)
+        order = np.argsort(index)
+        return Selection.of(index[order], score=early[order], reason="the earlier, the higher")
 
 
 class _Cover:

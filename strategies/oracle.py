@@ -64,7 +64,11 @@ class Oracle(Strategy):
             rest[picked] = 0.0
             extra = min(budget, len(groups)) - len(picked)
             picked = np.concatenate([picked, weighted_choice(rest, extra, rng)])
-        return Selection.of(context.candidates[picked])
+        return Selection.of(
+            context.candidates[picked],
+            score=missing[groups[picked]],
+            reason="examples that its group lacks",
+        )
 
 
 def _drawn_quota(weight: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:

@@ -205,12 +205,22 @@ class Mixture(_Composition):
     def _in_turn(
         self, context: SelectionContext, quotas: IntArray, rng: np.random.Generator, what: str
     ) -> tuple[Selection, list[int]]:
-        chosen = [context.candidates[:0]]
+        chosen = [Selection.of([])]
         for part, quota in zip(self.parts_, quotas.tolist(), strict=True):
-            left = np.setdiff1d(context.candidates, np.concatenate(chosen))
+            taken = np.concatenate([selection.index for selection in chosen])
+            left = np.setdiff1d(context.candidates, taken)
             turn = ask if what == "select" else probe
-            chosen.append(turn(part, among(context, left), quota, rng).index)
-        return Selection.of(np.concatenate(chosen)), [len(index) for index in chosen[1:]]
+            chosen.append(turn(part, among(context, left), quota, rng))
+        scores = [
+            np.full(len(selection.index), np.nan) if selection.score is None else selection.score
+            for selection in chosen
+        ]
+        together = Selection.of(
+            np.concatenate([selection.index for selection in chosen]),
+            score=np.concatenate(scores),
+            reason="chosen by one of its parts, whose score it is",
+        )
+        return together, [len(selection.index) for selection in chosen[1:]]
 
     def _add_up(
         self, context: SelectionContext, budget: int, rng: np.random.Generator

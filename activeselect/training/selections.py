@@ -7,7 +7,8 @@ set and round N what is trained on after epoch N. One row per example::
     id      as in the pool
     index   its position in the pool
     weight  how strongly it is trained on, relative to the others of the round
-    score   the weight or rank value that it was chosen by; null where chance alone decided
+    score   what it was chosen by (weight, rank value, share of its group, place in the order of
+            choice); null where chance alone decided
     reason  in words
 """
 

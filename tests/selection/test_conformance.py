@@ -15,6 +15,7 @@ import pytest
 from activeselect.selection.registry import create, strategies
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy, draw_top
 from activeselect.testing import CHECKS, check_strategy
+from activeselect.testing.worlds import acquiring
 
 Check = Callable[[Callable[[], Strategy]], None]
 
@@ -224,6 +225,21 @@ def test_the_suite_passes_a_strategy_of_ones_own(given: Any) -> None:
 def test_the_suite_names_what_is_broken(cls: type[Strategy], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_strategy(cls)
+
+
+#: Strategies that draw by chance alone when they acquire: there is no score to record.
+BY_CHANCE = {"random", "full"}
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS.keys() - BY_CHANCE))
+def test_what_is_chosen_has_a_score_on_record(name: str) -> None:
+    strategy = create({"name": name, **PARAMETERS[name][0]})
+    world = acquiring(strategy)
+    selection = strategy.select(world.context(), world.budget, np.random.default_rng(0))
+    assert selection.score is not None
+    assert selection.score.shape == selection.index.shape
+    assert np.isfinite(selection.score).any() or not len(selection.index)
+    assert selection.reason
 
 
 def test_an_instance_that_cannot_be_copied_is_named() -> None:
