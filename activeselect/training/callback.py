@@ -33,6 +33,7 @@ from activeselect.streams import Stream
 from activeselect.training.history import Cost, History, forecast_inputs
 from activeselect.training.measure import Measurer
 from activeselect.training.select import Selector
+from activeselect.training.selections import next_round
 
 #: Told how far a run is: (examples trained so far, examples in all, what is being done).
 Progress = Callable[[int, int, str], None]
@@ -106,7 +107,8 @@ class ActiveSelection(lightning.Callback):
             transformers say it themselves.
         model_of: finds the transformers model in the fitted module.
         selections: folder in which every selection is recorded
-            (:mod:`activeselect.training.selections`).
+            (:mod:`activeselect.training.selections`); acquisitions are numbered on from those
+            that led to ``train``.
 
     Raises:
         ConfigError: if a setting is out of its range or a signal is unknown.
@@ -175,10 +177,19 @@ class ActiveSelection(lightning.Callback):
             precision=precision,
         )
         record = stage.selections if selections is None else Path(selections)
+        round = stage.number + 1
+        if record is not None and _stage is None:
+            round = next_round(record, self.train)
         self.selector = Selector(
-            self.strategy, self.measurer, what=self.what, near=near, seed=seed, record=record
+            self.strategy,
+            self.measurer,
+            what=self.what,
+            near=near,
+            seed=seed,
+            record=record,
+            round=round,
         )
-        if stage.number == 0 and record is not None:
+        if round == 1 and record is not None:
             self.selector.note(
                 0, [(Selection.of(self.train), ["first train set"] * len(self.train))]
             )

@@ -33,6 +33,7 @@ class Selector:
         near: how scores reach candidates that were never scored (``rounds.near``).
         seed: of the draws.
         record: folder in which every selection is recorded; None: it is not.
+        round: number under which the next acquisition is recorded; default: after the stage's.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Selector:
         near: str,
         seed: int,
         record: Path | None = None,
+        round: int | None = None,
     ) -> None:
         self.strategy, self.measurer, self.record = strategy, measurer, record
+        self._round = measurer.stage + 1 if round is None else round
         self.what, self.near, self.seed = what, near, seed
         #: Signals that all measurements are made for, and the fixed ones.
         self.signals = [
@@ -138,7 +141,8 @@ class Selector:
                 f"Strategy '{self.strategy.name}' acquired {len(probed) + len(chosen)} examples; "
                 f"the budget asks for {budget}."
             )
-        self.note(self.measurer.stage + 1, parts)
+        self.note(self._round, parts)
+        self._round += 1
         return np.concatenate([probed, chosen])
 
     def _score_candidates(self, model: Any, candidates: IntArray, *, epoch: int) -> None:

@@ -72,6 +72,42 @@ def record_selection(
         pq.write_table(pa.concat_tables(tables), temporary)
 
 
+def next_round(folder: Path, train: IntArray) -> int:
+    """Number of the round that is chosen after a train set, for a fit without a run folder.
+
+    The train set is what the first rounds on record chose, however many; a script that is run
+    again writes the same rounds again.
+
+    Args:
+        folder: of the selections, or where they will be.
+        train: positions of the train set, int64 ``[T]``.
+
+    Raises:
+        ConfigError: if the folder holds the selections of another train set.
+    """
+    chosen: set[int] = set()
+    rounds = _rounds(folder)
+    for number, file in sorted(rounds.items()):
+        chosen.update(pq.read_table(file, columns=["index"])["index"].to_pylist())
+        if chosen == set(train.tolist()):
+            return number + 1
+    if rounds:
+        raise ConfigError(
+            f"selections: expected a folder for the train set of {len(train)} examples; {folder} "
+            f"holds those of another train set ({len(chosen)} examples). Name a new folder."
+        )
+    return 1
+
+
+def _rounds(folder: Path) -> dict[int, Path]:
+    """The recorded rounds by number."""
+    return {
+        int(match[1]): file
+        for file in folder.glob("round-*.parquet")
+        if (match := _ROUND.fullmatch(file.name))
+    }
+
+
 def _ids(pool: Pool, index: IntArray) -> list[int]:
     return list(pool.dataset.select_columns("id")[index.tolist()]["id"]) if len(index) else []
 
@@ -82,11 +118,7 @@ def read_selections(run: Path) -> dict[int, pa.Table]:
     Raises:
         StoreError: if the folder holds none.
     """
-    found = {
-        int(match[1]): file
-        for file in (run / "selections").glob("round-*.parquet")
-        if (match := _ROUND.fullmatch(file.name))
-    }
+    found = _rounds(run / "selections")
     if not found:
         raise StoreError(
             f"{run}: expected a run folder with selections (selections/round-0.parquet, ...); "

@@ -24,6 +24,8 @@ from activeselect.config import (
 from activeselect.data.pool import Pool
 from activeselect.data.skills import build_preset
 from activeselect.errors import ConfigError, DataError, StoreError
+from activeselect.training.callback import ActiveSelection
+from activeselect.training.module import load_model
 from activeselect.training.run import ActiveRun
 from activeselect.training.selections import export, read_selections
 from tests.support import skills, small_run
@@ -152,3 +154,35 @@ def test_leaks_are_listed_in_the_run_folder(tiny_model: Path, tmp_path: Path) ->
     assert [(row["line"], row["other_line"]) for row in leaks] == [
         (41 + i, 1 + i) for i in range(4)
     ]
+
+
+def test_acquisitions_without_a_run_are_numbered_on(tiny_model: Path, tmp_path: Path) -> None:
+    pool = build_preset("mixed", seed=0, pool_size=30, test_size=1).pool
+    model, tokenizer = load_model(str(tiny_model))
+    acquire = RoundsConfig(mode="acquire", budgets=(10, 14))
+
+    def selection(train: np.ndarray) -> ActiveSelection:
+        return ActiveSelection(
+            pool, tokenizer, "longest", rounds=acquire, train=train, selections=tmp_path / "a"
+        )
+
+    train, sets = np.arange(10), []
+    for _ in range(2):  # a script of two stages, run twice
+        train = np.arange(10)
+        for _ in range(2):
+            new = selection(train).acquire(model, np.setdiff1d(np.arange(30), train), 4)
+            train = np.sort(np.concatenate([train, new]))
+        sets.append(train)
+    np.testing.assert_array_equal(*sets)
+    files = sorted((tmp_path / "a").glob("*.parquet"))
+    assert [file.name for file in files] == [f"round-{n}.parquet" for n in (0, 1, 2)]
+    chosen = [pq.read_table(file)["index"].to_pylist() for file in files]
+    assert [len(index) for index in chosen] == [10, 4, 4]
+    assert set().union(*chosen) == set(train.tolist())
+    one = selection(train)  # two acquisitions of one object
+    left = np.setdiff1d(np.arange(30), train)
+    first = one.acquire(model, left, 4)
+    one.acquire(model, np.setdiff1d(left, first), 4)
+    assert len(list((tmp_path / "a").glob("*.parquet"))) == 5
+    with pytest.raises(ConfigError, match=r"those of another train set \(26 examples\)\. Name a"):
+        selection(np.arange(5, 12))
