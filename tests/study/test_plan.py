@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from itertools import pairwise, product
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, StudyConfig
 from activeselect.data.skills import get_preset, tuning
 from activeselect.errors import ConfigError, StrategyError
+from activeselect.study import study as module
 from activeselect.study.oracle import (
     REHEARSAL,
     allocate,
@@ -181,3 +186,30 @@ def test_an_informed_oracle_has_the_sizes_of_its_seed() -> None:
     one, other = (cell for cell in plan(study) if cell.strategy == "oracle")
     assert one.dataset == "mixed-sizes-hidden"
     assert one.config.strategy["targets"] != other.config.strategy["targets"]
+
+
+def test_a_worker_that_joblib_replaces_is_not_reported_as_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle workers end, and others start; any other warning is still one."""
+
+    class Display:
+        text = "A worker stopped while some jobs were given to the executor. This can be caused by"
+
+        def __init__(self, *_: object) -> None: ...
+
+        def __enter__(self) -> Display:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def cell_done(self, *_: object) -> None:
+            warnings.warn(self.text, UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(module, "run_cell", lambda cell, *_, **__: (cell, None))
+    cells = plan(StudyConfig(recipe=RecipeConfig(), seeds=(0,)))
+    options: dict[str, Any] = {"workers": 1, "console": Console(quiet=True), "display": Display}
+    assert module.run_cells(cells, tmp_path, **options) == []
+    Display.text = "something else"
+    with pytest.raises(UserWarning, match="something else"):
+        module.run_cells(cells, tmp_path, **options)
