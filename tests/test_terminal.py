@@ -53,6 +53,12 @@ def test_a_line_is_redrawn_in_place_and_cut_to_the_width(monkeypatch: pytest.Mon
         assert screen.lines(40) == ["a line that stays and is longer than", "  forty columns", ""]
         terminal.progress(120, 400, "scoring")
         assert screen.lines(40)[-1] == "━━━───────  30%  120 of 400  scoring"
+    monkeypatch.setattr("activeselect.cli.terminal.time.monotonic", iter([10.0, 20.0]).__next__)
+    with Terminal(stream=screen) as terminal:
+        terminal.progress(100, 400, "training")
+        terminal.progress(200, 400, "training")  # 100 in ten seconds
+        monkeypatch.setenv("COLUMNS", "60")
+        assert screen.lines(60)[-1] == "━━━━━─────  50%  200 of 400  training, 20 s left"[:38] + "…"
     assert screen.lines(40)[-1] == ""
 
 

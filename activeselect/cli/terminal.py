@@ -35,6 +35,7 @@ class Terminal:
         self.quiet, self.stream = quiet, stream or sys.stdout
         self.draws = not quiet and self.stream.isatty()
         self._shown, self._last = "", 0.0
+        self._began: tuple[float, int] | None = None  # when, and what was done by then
 
     def __enter__(self) -> Terminal:
         return self
@@ -69,8 +70,14 @@ class Terminal:
     def progress(self, done: int, total: int, doing: str) -> None:
         """Show a share of a whole and what is done now; called as often as one likes."""
         now = time.monotonic()
+        if self._began is None or done < self._began[1]:
+            self._began = (now, done)
         if now - self._last >= _SECONDS_BETWEEN_DRAWS:
             self._last = now
+            began, before = self._began
+            if done > before and "left" not in doing:
+                left = (now - began) * (total - done) / (done - before)
+                doing += f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left"
             share = min(done / max(total, 1), 1.0)
             full = int(share * _WIDEST_BAR)
             bar = "━" * full + "─" * (_WIDEST_BAR - full)

@@ -134,7 +134,7 @@ def choose(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
         key = (cell.config.recipe.learning_rate, cell.config.recipe.epochs)
         runs.setdefault(key, []).append([entry["test_accuracy"] for entry in result["curve"]])
         judged += result["curve"][0]["test_examples"] if len(runs) == 1 else 0
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "learning_rate": rate,
             "epochs": epochs,
@@ -234,13 +234,14 @@ def _split(
             with replacing(file) as part:
                 pool.subset(np.sort(index)).dataset.to_parquet(str(part))
     known = set(pool.dataset.column_names)
-    roles = {name: name for name in ("question", "trace", "answer", "group", "id") if name in known}
+    names = ("question", "trace", "answer", "group", "id")
+    roles: dict[str, Any] = {name: name for name in names if name in known}
     roles |= {"difficulty": "difficulty"} if pool.difficulty is not None else {}
     data = DataConfig(
         source=str(folder / "train.parquet"),
         test=str(folder / "held_out.parquet"),
         checker=pool.checker,
         on_leak="keep",
-        **roles,  # type: ignore[arg-type]
+        **roles,
     )
     return data, prompt_of(config.prompt) or loaded.prompt, len(order) - count

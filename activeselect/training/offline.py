@@ -18,6 +18,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ from activeselect.errors import ConfigError, ModelError, StoreError, require
 from activeselect.files import read_json, write_bytes, write_json
 from activeselect.forecast.live import Forecaster, forecaster_for
 from activeselect.scoring.families import context_length
+from activeselect.scoring.pace import Pace
 from activeselect.scoring.signals import PER_ROUND, history_of, measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.streams import Stream
@@ -218,8 +220,8 @@ class OfflineScoring:
                 continue
             measurer.cost = Cost()
             if progress is not None:
-                measurer.tell = lambda doing, pace, at=number, name=checkpoint: progress(  # type: ignore[misc]
-                    at, len(self.checkpoints), f"{Path(name).name}: {doing} {pace}"
+                measurer.tell = partial(
+                    _tell, progress, number, len(self.checkpoints), Path(checkpoint).name
                 )
             measurer.score(model, index, epoch=number)
             entries.append(
@@ -354,6 +356,10 @@ class OfflineScoring:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         write_bytes(out / "examples.parquet", sink.getvalue().to_pybytes())
+
+
+def _tell(progress: Progress, at: int, of: int, name: str, doing: str, pace: Pace) -> None:
+    progress(at, of, f"{name}: {doing} {pace}")
 
 
 def part_of(out: Path, shard: int, shards: int) -> Path:
