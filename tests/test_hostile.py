@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from activeselect.cli import run
 from activeselect.config import PromptConfig, RecipeConfig, RunConfig
-from activeselect.data.limits import time_limit
+from activeselect.data.limits import memory_limit, time_limit
 from activeselect.data.pool import Pool, Problem
 from activeselect.data.prompts import check_texts
 from activeselect.errors import ModelError
@@ -203,6 +203,38 @@ def test_a_chat_template_that_never_ends_is_stopped(tiny_model: Path) -> None:
     tokenizer.chat_template = f"{loop}{loop}{{% endfor %}}{{% endfor %}}"
     pool = Pool.from_problems([Problem(0, "1 plus 1 ?", "1 and 1 make 2", "2")], checker="number")
     with pytest.raises(ModelError, match="chat template takes over 10 s"):
+        check_texts(pool, PromptConfig(chat=True), tokenizer)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is Linux's")
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 100000000000 }}",
+        "{{ 'a'.center(100000000000) }}",
+        "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}"
+        "{% endfor %}{{ ns.x }}",
+    ],
+    ids=["repeated", "padded", "doubled"],
+)
+def test_a_chat_template_that_asks_for_gigabytes_is_refused(
+    tiny_model: Path, template: str
+) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokenizer.chat_template = template
+    pool = Pool.from_problems([Problem(0, "1 plus 1 ?", "1 and 1 make 2", "2")], checker="number")
+    with pytest.raises(ModelError, match="chat template asks for over 1 GiB"):
+        check_texts(pool, PromptConfig(chat=True), tokenizer)
+    with pytest.raises(MemoryError), memory_limit(2**28):
+        bytearray(2**29)
+    assert len(bytearray(2**29)) == 2**29  # the limit went with its block
+
+
+def test_a_chat_template_that_makes_a_book_of_a_problem_is_refused(tiny_model: Path) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokenizer.chat_template = "{{ messages[0]['content'] * 100000 }}"
+    pool = Pool.from_problems([Problem(0, "1 plus 1 ?", "1 and 1 make 2", "2")], checker="number")
+    with pytest.raises(ModelError, match="makes 1,000,000 characters of the 10 of one"):
         check_texts(pool, PromptConfig(chat=True), tokenizer)
 
 

@@ -13,6 +13,7 @@ from activeselect.data.tabular import Row, Rows, RowSource
 from activeselect.errors import DataError, did_you_mean
 
 _ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+_COMMIT = re.compile(r"hf://datasets/[^@\s]+@([0-9a-f]{40})")
 _BATCH = 1024
 #: What describes a stored pool, beside its Arrow files (:mod:`activeselect.data.stored`).
 ABOUT = "pool.json"
@@ -111,7 +112,16 @@ def _source(parts: Sequence[datasets.Dataset], name: str) -> RowSource:
                     number += 1
                     yield Row(number, dict(zip(names, values, strict=True)))
 
-    return RowSource(name, "row", read, schema=tuple(parts[0].column_names))
+    return RowSource(
+        name, "row", read, schema=tuple(parts[0].column_names), revision=_revision(parts)
+    )
+
+
+def _revision(parts: Sequence[datasets.Dataset]) -> str | None:
+    """The commit in the addresses that ``datasets`` says it loaded: hf://datasets/NAME@COMMIT/..."""
+    addresses = " ".join(str(key) for part in parts for key in part.info.download_checksums or ())
+    found = dict.fromkeys(_COMMIT.findall(addresses))
+    return " ".join(found) or None
 
 
 def _batches(part: datasets.Dataset, columns: Sequence[str] | None) -> Any:

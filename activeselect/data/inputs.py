@@ -6,6 +6,7 @@ is not read; any other is read once and its checksum compared.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,6 +65,38 @@ def model_source(model: str) -> str:
     return str(base_path()) if model == BUILT_IN_MODEL else model
 
 
+def snapshot_model(model: str, known: Mapping[str, list[int | str]] | None = None) -> Snapshot:
+    """As :func:`snapshot`, of a model; of adapters with the base model that they belong to.
+
+    Example:
+        >>> sorted(snapshot_model("skills-base"))[0]
+        'config.json'
+    """
+    folder = Path(model_source(model)).expanduser()
+    found = snapshot(str(folder), known)
+    base = base_of(folder)
+    if base is not None:
+        earlier = {
+            name[len(_BASE) :]: v for name, v in (known or {}).items() if name.startswith(_BASE)
+        }
+        found |= {_BASE + name: v for name, v in snapshot_model(base, earlier).items()}
+    return found
+
+
+#: Before the names of a base model's files.
+_BASE = "base/"
+#: What says which model adapters belong to.
+ADAPTER_FILE = "adapter_config.json"
+
+
+def base_of(folder: Path) -> str | None:
+    """The model that the adapters in a folder belong to, or None where it holds no adapters."""
+    file = folder / ADAPTER_FILE
+    if not file.is_file():
+        return None
+    return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+
+
 #: Of a model's folder; what else lies there says nothing about its answers.
 _OF_MODELS = (".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken")
 
@@ -74,6 +107,6 @@ def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     below = (file for file in root.rglob("*") if file.is_file())
-    if any((root / name).is_file() for name in ("config.json", "adapter_config.json")):
+    if any((root / name).is_file() for name in ("config.json", ADAPTER_FILE)):
         below = (file for file in root.glob("*") if file.suffix in _OF_MODELS)
     return sorted(f for f in below if not any(p.startswith(".") for p in f.relative_to(root).parts))

@@ -1,4 +1,4 @@
-"""Time limits for code that comes with data or a model, on any thread.
+"""Limits of time, on any thread, and of memory, for code that comes with data or a model.
 
 ``signal.alarm`` works on the main thread only, and a thread that waits cannot be ended; so the
 exception is put into the thread that works, which CPython does between two of its instructions.
@@ -7,11 +7,13 @@ exception is put into the thread that works, which CPython does between two of i
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 _BETWEEN_LOOKS = 0.2  # seconds
 
@@ -78,6 +80,48 @@ def time_limit(seconds: float) -> Iterator[None]:
         raise
     if not watchdog.end():
         _wait()
+
+
+@contextmanager
+def memory_limit(extra: int) -> Iterator[None]:
+    """Let this process ask for at most ``extra`` bytes more than it holds at present.
+
+    The kernel holds the limit, so that a single call into C meets it too. Other threads meet it as
+    well: keep the block short. Without effect where the system has no ``/proc`` or no such limit.
+
+    Raises:
+        MemoryError: if the block asks for more.
+
+    Example:
+        >>> with memory_limit(2**30):
+        ...     "a" * 2**40
+        Traceback (most recent call last):
+        ...
+        MemoryError
+    """
+    held = _address_space()
+    if held is None:
+        yield
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = held + extra
+    given = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min([wanted, *given]), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _address_space() -> int | None:
+    """Bytes of address space that this process holds; None where it cannot be told."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _wait() -> None:

@@ -150,6 +150,7 @@ def load_pool(
         dropped=tuple(dropped),
         kept_lines=lines,
         unlabelled=0 if labels_required else int((~pool.is_labelled).sum()),
+        revision=rows.revision,
     )
     return pool, report
 

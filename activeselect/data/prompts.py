@@ -26,7 +26,7 @@ from torch import Tensor
 
 from activeselect.arrays import IntArray
 from activeselect.config import PromptConfig, RunConfig, Shot, prompt_of
-from activeselect.data.limits import time_limit
+from activeselect.data.limits import memory_limit, time_limit
 from activeselect.data.load import load_data
 from activeselect.data.pool import Pool, Problem
 from activeselect.errors import ConfigError, ModelError
@@ -154,6 +154,9 @@ def _chat(
 
 
 _TEMPLATE_SECONDS = 10.0  # a chat template takes a thousandth
+_TEMPLATE_BYTES = 2**30
+#: Characters that a template may add to its messages, and how often it may repeat them.
+_TEMPLATE_ADDS, _TEMPLATE_REPEATS = 100_000, 10
 
 
 def _apply(
@@ -169,12 +172,17 @@ def _apply(
             "or a plain prompt (prompt: gsm8k)."
         )
     try:
-        with time_limit(seconds):
-            return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        with time_limit(seconds), memory_limit(_TEMPLATE_BYTES):
+            text = str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
     except TimeoutError:
         raise ModelError(
             f"The tokenizer's chat template takes over {seconds:g} s for one problem, so "
             "it may never end; use a plain prompt (prompt: gsm8k), or repair the template."
+        ) from None
+    except MemoryError:
+        raise ModelError(
+            "The tokenizer's chat template asks for over 1 GiB of memory for one problem; use a "
+            "plain prompt (prompt: gsm8k), or repair the template."
         ) from None
     except Exception as error:  # jinja's own kinds, and what templates raise by themselves
         reason = " ".join(str(error).split())[:200]
@@ -182,6 +190,13 @@ def _apply(
             f"The tokenizer's chat template refuses the messages ({reason}); leave prompt.system "
             "or prompt.examples out if it does not know them."
         ) from error
+    given = sum(len(message["content"]) for message in messages)
+    if len(text) > _TEMPLATE_ADDS + _TEMPLATE_REPEATS * given:
+        raise ModelError(
+            f"The tokenizer's chat template makes {len(text):,} characters of the {given:,} of one "
+            "problem; use a plain prompt (prompt: gsm8k), or repair the template."
+        )
+    return text
 
 
 #: Label of positions without a loss, as in transformers.

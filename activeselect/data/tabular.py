@@ -64,12 +64,14 @@ class RowSource:
         unit: what ``Row.line`` counts, ``line`` or ``row``.
         read: starts over at the first row; given column names, it may leave out the others.
         schema: the column names where the format states them, else None (they are sampled).
+        revision: commit of the hub that they come from; None of other sources.
     """
 
     name: str
     unit: str
     read: Callable[[Sequence[str] | None], Rows]
     schema: tuple[str, ...] | None = None
+    revision: str | None = None
 
     @cached_property
     def sample(self) -> tuple[Row | BadRow, ...]:

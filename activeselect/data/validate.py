@@ -58,6 +58,7 @@ class DataReport:
         kept_lines: line number of each problem of the pool, int64 ``[rows_kept]``.
         unlabelled: problems without a trace and an answer.
         duplicates: questions that the test asks, too, or that an earlier row asked.
+        revision: commit of the hub that the rows came from, where they did.
 
     Example:
         >>> from activeselect import load_pool
@@ -81,6 +82,7 @@ class DataReport:
     kept_lines: NDArray[np.int64] = field(repr=False, compare=False)
     unlabelled: int = 0
     duplicates: tuple[DuplicateRow, ...] = ()
+    revision: str | None = None
 
     @property
     def rows_kept(self) -> int:
@@ -112,6 +114,7 @@ class DataReport:
         return {
             "source": self.source,
             "split": self.split,
+            "revision": self.revision,
             "layout": self.layout,
             "columns": dict(self.columns),
             "checker": self.checker,

@@ -344,7 +344,16 @@ def _check_same_data(runs: Sequence[FinishedRun]) -> None:
         StoreError: if their train sets or test sets differ.
     """
     seen: dict[tuple[str, str], tuple[str, Path]] = {}
+    commits: dict[str | None, Path] = {}
     for run in runs:
+        commits.setdefault(run.result.get("model_commit"), run.folder)
+        if len(commits) > 1:
+            one, other = (f"{folder} ({commit})" for commit, folder in commits.items())
+            raise StoreError(
+                f"The hub gave {one} another version of the model than {other}; runs of different "
+                "models are never averaged. Name a folder that holds one version, and delete the "
+                "folders of the runs on the other."
+            )
         if run.config.data.preset is not None:
             continue  # drawn for each seed
         for part in ("pool_fingerprint", "test_fingerprint"):

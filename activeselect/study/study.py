@@ -15,7 +15,7 @@ from joblib import Parallel, delayed, parallel_config
 from rich.console import Console
 
 from activeselect.config import StudyConfig, changes, to_plain
-from activeselect.data.inputs import Snapshot, changed, model_source, snapshot, sources_of
+from activeselect.data.inputs import Snapshot, changed, snapshot, snapshot_model, sources_of
 from activeselect.errors import ConfigError, StoreError, StudyError
 from activeselect.files import read_json, read_object, write_json
 from activeselect.study.cell import StudyDisplay, check_start, finished, run_cell
@@ -119,11 +119,13 @@ class Study:
         file = out / "inputs.json"
         begun = any((out / cell.folder / "config.json").exists() for cell in self.cells)
         stored: dict[str, Snapshot] = read_json(file) if begun and file.exists() else {}
-        sources = {f"model {self.config.model}": model_source(self.config.model)}
+        model = f"model {self.config.model}"
+        sources = {}
         for name, data in zip(dataset_names(self.config.data), self.config.data, strict=True):
             for part, source in sources_of(data).items():
                 sources[f"{part} set of {name} ({source})"] = source
         now = {what: snapshot(source, stored.get(what)) for what, source in sources.items()}
+        now[model] = snapshot_model(self.config.model, stored.get(model))
         for what in sorted(stored.keys() & now.keys()):
             if files := changed(stored[what], now[what]):
                 raise StoreError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from activeselect.config import LoraConfig, RecipeConfig
 from activeselect.errors import ActiveSelectError, ConfigError, ModelError, did_you_mean
 
-ADAPTER_FILE = "adapter_config.json"
 _TYPES = {"32": torch.float32, "64": torch.float64, "bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -85,14 +83,6 @@ def trainable(model: Any) -> set[str]:
 def merged(model: Any) -> Any:
     """The model with its adapters added to its weights; a model without any as it is."""
     return model.merge_and_unload() if hasattr(model, "peft_config") else model
-
-
-def base_of(folder: Path) -> str | None:
-    """The model that the adapters in a folder belong to, or None where it holds no adapters."""
-    file = folder / ADAPTER_FILE
-    if not file.is_file():
-        return None
-    return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
 
 
 def with_saved_adapters(model: Any, folder: Path) -> Any:

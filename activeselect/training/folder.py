@@ -140,7 +140,8 @@ class RunFolder:
 
         Args:
             inputs: fingerprint of the train set and of the test set (None = there is none), and
-                the files of the model (:mod:`activeselect.data.inputs`).
+                the files of the model (:mod:`activeselect.data.inputs`), and the commits of what
+                came from a hub.
 
         Raises:
             StoreError: if one of them is another; which, and what to do.
@@ -148,9 +149,10 @@ class RunFolder:
         if not self.file("inputs.json").exists():
             return
         stored = self.seals.read_json(self.file("inputs.json"), RESTORE)
+        before, now = (some.get("revisions", {}) for some in (stored, inputs))
         found = [
             f"the {name} set is not the one that it was begun with (fingerprint {stored[name]}, "
-            f"now {inputs[name]})"
+            f"now {inputs[name]}{_revisions(before.get(name), now.get(name))})"
             for name in ("train", "test")
             if stored[name] != inputs[name]
         ]
@@ -322,3 +324,7 @@ def _whole_rows(file: Path) -> Iterator[dict[str, str]]:
 def _start_order(file: Path) -> tuple[int, int]:
     stage, start = file.parent.name.removeprefix("stage-").split(".")
     return int(stage), int(start)
+
+
+def _revisions(before: str | None, now: str | None) -> str:
+    return f"; commit {before} of the hub, now {now}" if before != now else ""

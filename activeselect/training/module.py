@@ -16,10 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from activeselect.config import BUILT_IN_MODEL, RecipeConfig
+from activeselect.data.inputs import ADAPTER_FILE, base_of
 from activeselect.errors import ActiveSelectError, ModelError, TrainingError
 from activeselect.training.adapt import (
-    ADAPTER_FILE,
-    base_of,
     is_sharded,
     shard,
     with_saved_adapters,
@@ -291,6 +290,12 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     tokenizer = load_tokenizer(name)
     _check_tokens(name, model, tokenizer)
     return model, tokenizer
+
+
+def commit_of(model: Any) -> str | None:
+    """The commit of the hub that a model was loaded from; None for a folder."""
+    found = getattr(model.config, "_commit_hash", None)
+    return None if found is None else str(found)
 
 
 def load_tokenizer(name: str) -> Any:

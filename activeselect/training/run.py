@@ -22,7 +22,7 @@ from activeselect.config import (
     settings_of_scores,
     to_plain,
 )
-from activeselect.data.inputs import changed, model_source, snapshot
+from activeselect.data.inputs import changed, snapshot_model
 from activeselect.data.load import GIVEN, fit_to_context, load_data
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, check_texts, encode, with_examples
@@ -50,7 +50,7 @@ from activeselect.training.folder import (
 from activeselect.training.labels import Label, Labels, labeler_of
 from activeselect.training.launch import check_accelerator, connected
 from activeselect.training.loggers import checked_loggers
-from activeselect.training.module import load_model
+from activeselect.training.module import commit_of, load_model
 from activeselect.training.stage import Stage, StageInputs
 
 
@@ -115,7 +115,7 @@ class ActiveRun:
         config = _with_given(config, pool, test)
         self.config = config
         check_accelerator(config.accelerator)
-        self.model_files = snapshot(model_source(config.model))  # before they are read
+        self.model_files = snapshot_model(config.model)  # before they are read
         self.initial = initial
         self.strategy = strategy or create(config.strategy)
         self.model, self.tokenizer = load_model(config.model)
@@ -276,6 +276,7 @@ class ActiveRun:
                     forecaster=self.forecaster,
                     audit=self.audit,
                     shared=common,
+                    commit=commit_of(self.model),
                     loggers=names,
                     say=say,
                     progress=progress,
@@ -365,6 +366,7 @@ class ActiveRun:
             "pool_fingerprint": self.data.pool.fingerprint,
             "test_fingerprint": self.inputs["test"],
             "content_hash": self.content_hash(),
+            "model_commit": commit_of(self.model),
             "data": {name: report.to_dict() for name, report in self.data.reports.items()},
             "curve": state.curve,
             "cost": state.cost,
@@ -394,11 +396,15 @@ class ActiveRun:
     def _inputs(self) -> dict[str, Any]:
         """What the run reads, for :meth:`RunFolder.check_inputs`; labels come later."""
         test = self.data.test
-        files = self.model_files or {"commit": [0, 0, 0, str(self.model.config._commit_hash)]}
+        files = dict(self.model_files)
+        if commit := commit_of(self.model):  # of a hub, be it of the base model of adapters alone
+            files["commit"] = [0, 0, 0, commit]
+        revisions = {name: report.revision for name, report in self.data.reports.items()}
         return {
             "train": self.data.pool.fingerprint,
             "test": test and test.fingerprint,
             "model": files,
+            "revisions": {name: found for name, found in revisions.items() if found},
         }
 
     @cached_property
@@ -421,7 +427,7 @@ class ActiveRun:
             remedy = f"restore it, or start again in a new folder than {folder.path}"
             folder.seals.check_folder(folder.after_stage(stage - 1), remedy)
             return
-        now = snapshot(model_source(self.config.model), self.model_files)
+        now = snapshot_model(self.config.model, self.model_files)
         if files := changed(self.model_files, now):
             raise StoreError(
                 f"The model '{self.config.model}' was changed while the run in {folder.path} was "

@@ -17,6 +17,7 @@ from activeselect.data.answers import get_checker
 from activeselect.data.load import LoadedData
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, encode
+from activeselect.errors import StoreError
 from activeselect.files import read_json
 from activeselect.forecast.live import Forecaster, RunForecaster
 from activeselect.scoring.distributed import Chunks, once, rank, world_size
@@ -40,7 +41,7 @@ from activeselect.training.history import Cost, History
 from activeselect.training.launch import quiet, strategy_of
 from activeselect.training.loggers import close_loggers, make_loggers
 from activeselect.training.memory import MemoryWatch, after_memorization, watched
-from activeselect.training.module import ReasoningModule, load_model, save_model
+from activeselect.training.module import ReasoningModule, commit_of, load_model, save_model
 from activeselect.training.points import TestPoints, accuracy_of, write_predictions
 from activeselect.training.shared import KeepEpochs, common_stage, follow, training_rows
 
@@ -59,6 +60,7 @@ class StageInputs:
         forecaster: forecasts test accuracy after each round that measured premem.
         audit: asks the model as it is, where the config wants it.
         shared: folder in which runs that differ in their strategy alone meet.
+        commit: of the hub that the model came from; None for a folder.
         loggers: names of the loggers of metrics.
         say: called with one plain line after each epoch.
         progress: called after each batch.
@@ -75,6 +77,7 @@ class StageInputs:
     forecaster: Forecaster | None
     audit: RunAudit | None
     shared: Path | None
+    commit: str | None
     loggers: Sequence[str]
     say: Callable[[str], None] | None
     progress: Progress | None
@@ -236,6 +239,13 @@ class Stage:
         source = self.config.model if fresh else str(self.folder.after_stage(self.number - 1))
         recipe = self.config.recipe
         model, _ = load_model(source, weight_type(recipe))
+        begun, now = self.given.commit, commit_of(model)
+        if begun is not None and now is not None and begun != now:
+            raise StoreError(
+                f"The hub gives another version of the model '{source}' now (commit {now}) than "
+                f"the run in {self.folder.path} was begun with ({begun}). Download that commit "
+                "into a folder and name the folder, or start over in a new folder."
+            )
         return adapt(model, recipe, seed=self.config.seed * 1000 + self.number)
 
     def _save_model(self, last: bool) -> None:

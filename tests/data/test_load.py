@@ -174,6 +174,17 @@ def test_gsm8k_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load_pool("openai/gsm8k", config="socratic")[0]) == 2
 
 
+def test_the_commit_that_the_hub_gave_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_hub(monkeypatch, {"main": [GSM8K]})
+    assert load_pool("openai/gsm8k")[1].revision is None  # nobody says which one it was
+    given = datasets.Dataset.from_list([GSM8K])
+    file = f"hf://datasets/openai/gsm8k@{'0a' * 20}/main/train-00000-of-00001.parquet"
+    given.info.download_checksums = {file: {"num_bytes": 1, "checksum": None}}
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: given)
+    report = load_pool("openai/gsm8k")[1]
+    assert report.revision == report.to_dict()["revision"] == "0a" * 20
+
+
 def test_math_from_the_hub_joins_its_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
     subjects = (
         "algebra",

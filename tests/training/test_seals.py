@@ -14,6 +14,7 @@ import pytest
 
 from activeselect.config import (
     DataConfig,
+    LoraConfig,
     RoundsConfig,
     RunConfig,
     ScoringConfig,
@@ -270,3 +271,47 @@ def test_a_stop_between_a_checksum_and_its_file_leaves_one_that_fits(tmp_path: P
     file.write_text("1\n")
     with pytest.raises(ActiveSelectError, match="belongs to another run"):
         seals.check(file, "start again")
+
+
+def test_adapters_whose_base_model_was_changed_are_refused(
+    model: Path, files: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    base = Path(shutil.copytree(model, tmp_path / "base"))
+    lora = replace(RECIPE, epochs=1, lora=LoraConfig(rank=2))
+    first = config(base, files, recipe=lora, rounds=RoundsConfig(budgets=(8,)), save_model=True)
+    ActiveRun(first).run(tmp_path / "first")
+    adapters = tmp_path / "first" / "model"
+    assert (adapters / "adapter_config.json").is_file()
+    second = config(adapters, files, recipe=lora)
+    ActiveRun(second).run(tmp_path / "second")
+    settings = base / "generation_config.json"
+    settings.write_text(settings.read_text().replace("{", "{ ", 1))
+    with pytest.raises(StoreError, match=r"model was changed .*\(base/generation_config.json\)"):
+        ActiveRun(second).run(tmp_path / "second")
+
+
+def test_another_commit_of_the_hub_is_refused(
+    model: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = config(model, files)
+    for module in ("run", "stage"):
+        monkeypatch.setattr(f"activeselect.training.{module}.commit_of", lambda _: "a" * 40)
+    run = ActiveRun(small)
+    assert run.inputs["model"]["commit"][3] == "a" * 40
+    monkeypatch.setattr("activeselect.training.stage.commit_of", lambda _: "b" * 40)
+    with pytest.raises(StoreError, match=f"now .commit {'b' * 40}. than the run in"):
+        run.run(tmp_path / "moved")
+    monkeypatch.setattr("activeselect.training.run.commit_of", lambda _: "b" * 40)
+    with pytest.raises(StoreError, match=r"the model was changed since it was begun \(commit\)"):
+        ActiveRun(small).run(tmp_path / "moved")
+
+
+def test_a_refusal_names_the_commits_of_the_data(model: Path, files: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", config(model, files))
+    begun = {"train": "1f", "test": None, "model": {}, "revisions": {"train": "a" * 40}}
+    with folder.claimed(begun):
+        pass
+    now = {**begun, "train": "2f", "revisions": {"train": "b" * 40}}
+    with pytest.raises(StoreError, match=f"now 2f; commit {'a' * 40} of the hub, now {'b' * 40}"):
+        folder.check_inputs(now)
