@@ -163,7 +163,7 @@ def test_weights_without_a_tensor_are_refused(tiny_model: Path, tmp_path: Path) 
     lost = "model.layers.1.mlp.up_proj.weight"
     del tensors[lost]
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelError, match=rf"lack the tensor '{lost}'"):
+    with pytest.raises(ModelError, match=rf"^The weights of .* lack the tensor '{lost}'"):
         load_model(str(model))
 
 
@@ -191,8 +191,9 @@ def test_a_config_that_the_weights_do_not_fit_is_refused_at_once(
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {name: value}))
     started = time.perf_counter()
-    with pytest.raises(ModelError, match=str(model)):
+    with pytest.raises(ModelError, match=str(model)) as refused:
         load_model(str(model))
+    assert "adapters" not in str(refused.value)
     assert time.perf_counter() - started < 20  # building it would take gigabytes
 
 
@@ -212,8 +213,8 @@ def test_a_chat_template_that_never_ends_is_stopped(tiny_model: Path) -> None:
     [
         "{{ 'a' * 100000000000 }}",
         "{{ 'a'.center(100000000000) }}",
-        "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}"
-        "{% endfor %}{{ ns.x }}",
+        "{% set ns = namespace(x='a' * 400000000) %}{% for i in range(9) %}"
+        "{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
     ],
     ids=["repeated", "padded", "doubled"],
 )

@@ -273,7 +273,7 @@ def load_model(name: str, dtype: torch.dtype | None = None) -> tuple[Any, Any]:
     """
     where = _found(name)
     base = base_of(Path(where))
-    with _named(name):
+    with _named(name, of_adapters=base is not None):
         if base is None:
             _check_size(name, Path(where))
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -326,12 +326,14 @@ def _found(name: str) -> str:
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def _named(name: str, *, of_adapters: bool = False) -> Iterator[None]:
     """Load without progress bars; say of which model what transformers complains about."""
     try:
         with without_progress_bars():
             yield
     except ActiveSelectError as error:
+        if not of_adapters:
+            raise
         raise ModelError(f"The adapters in '{name}' need their base model: {error}") from error
     except Exception as error:  # transformers raises a dozen types for a broken folder
         reason = " ".join(str(error).split())[:300]

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from activeselect.config import (
     ScoringConfig,
 )
 from activeselect.errors import ConfigError
+from activeselect.training.memory import MemoryWatch
 from activeselect.training.run import ActiveRun
 from tests.support import skills, small_run
 
@@ -27,6 +29,37 @@ CONFIG = small_run(
     scoring=ScoringConfig(samples=1, max_new_tokens=40),
     audit=RunAuditConfig(every=1, problems=4, measures=("accuracy", "filler"), memory=4),
 )
+
+WATCHED = replace(
+    CONFIG,
+    rounds=RoundsConfig(budgets=(8,)),
+    recipe=RecipeConfig(epochs=3, batch_size=4),
+    audit=RunAuditConfig(every=1, problems=2, measures=("accuracy",), memory=4),
+)
+
+
+class Stop(Exception):
+    """A stop in the middle of a run."""
+
+
+@pytest.fixture(scope="module")
+def watched_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("watched") / "run"
+    ActiveRun(WATCHED).run(out)
+    return out
+
+
+def kept(folder: Path, name: str) -> Any:
+    """What the audit and the watch of a run have left: a file, or columns and curve."""
+    if name == "memory.json":
+        return json.loads((folder / name).read_text())
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    columns = [key for key in rows[0] if key.startswith(("audit/", "memory/"))]
+    curve = json.loads((folder / "result.json").read_text())["curve"]
+    values = [[row["epoch"], *(row[key] for key in columns)] for row in rows]
+    return columns, values, [(entry["audit"], entry["memory"]) for entry in curve]
 
 
 def test_an_audited_run(tmp_path: Path) -> None:
@@ -70,3 +103,27 @@ def test_scores_beside_rewordings(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (out / "rewordings.json").stat().st_mtime_ns == before
     assert run([*command, "signals=[loss]"]) == 2
     assert "premem among the signals" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+@pytest.mark.parametrize("before", [True, False], ids=["before it is kept", "once it is kept"])
+def test_the_watch_goes_on_where_a_run_was_stopped(
+    watched_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, before: bool
+) -> None:
+    """Stopped in the epoch's measurement, each in turn: no epoch is lost, no value another."""
+    calls: list[int] = []
+    measure = MemoryWatch._measure
+
+    def stopping(self: MemoryWatch, *args: Any) -> Any:
+        calls.append(1)
+        row = {} if before and len(calls) == call else measure(self, *args)
+        if len(calls) == call:
+            raise Stop
+        return row
+
+    monkeypatch.setattr(MemoryWatch, "_measure", stopping)
+    with pytest.raises(Stop):
+        ActiveRun(WATCHED).run(tmp_path / "stopped")
+    ActiveRun(WATCHED).run(tmp_path / "stopped")
+    for name in ("memory.json", "audited"):
+        assert kept(tmp_path / "stopped", name) == kept(watched_run, name), name
