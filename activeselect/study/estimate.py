@@ -67,6 +67,7 @@ class Shape:
     stored: int = 4  # bytes of a weight in the model's files
     free_gigabytes: float | None = None
     rates: Rates = field(default_factory=Rates)
+    asked: int = 0  # tokens of an audit, each time that it is asked
 
 
 def shape_of(config: RunConfig) -> Shape:
@@ -111,7 +112,16 @@ def shape_of(config: RunConfig) -> Shape:
         stored=torch.empty(0, dtype=getattr(model.config, "dtype", None)).element_size(),
         free_gigabytes=_free_gigabytes(device),
         rates=rates,
+        asked=_asked(config, data.test, prompt, tokenizer),
     )
+
+
+def _asked(config: RunConfig, test: Any, prompt: Any, tokenizer: Any) -> int:
+    if config.audit is None:
+        return 0
+    from activeselect.training.auditing import RunAudit
+
+    return RunAudit(config, test, prompt, tokenizer).tokens()
 
 
 def _kept_per_token(text: Any) -> int:
@@ -276,7 +286,7 @@ class Work:
     """What a run does, in examples and tokens.
 
     ``generated_most`` is what completions may take; ``generated`` what they take when they are as
-    long as the reference traces.
+    long as the reference traces; ``audited`` what an audit inside the run reads and writes.
     """
 
     trained: int
@@ -286,6 +296,7 @@ class Work:
     generated: float
     generated_most: float
     read: float
+    audited: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         return Work(**{name: getattr(self, name) + getattr(other, name) for name in vars(self)})
@@ -354,7 +365,18 @@ def work_of(config: RunConfig, shape: Shape) -> Work:
         generated=round((completions * scoring.samples + tested) * length),
         generated_most=round((completions * scoring.samples + tested) * scoring.max_new_tokens),
         read=(scored if what - {"samples", "prequential"} else 0) * shape.tokens,
+        audited=_audited(config, budgets, shape),
     )
+
+
+def _audited(config: RunConfig, budgets: Sequence[int], shape: Shape) -> float:
+    """Tokens of the audit inside a run, after stages and epochs, and of its watch each epoch."""
+    audit, epochs = config.audit, config.recipe.epochs
+    if audit is None:
+        return 0.0
+    times = len(budgets) * (1 + (epochs // audit.every if audit.every else 0))
+    watched = sum(min(audit.memory, size) for size in budgets) * epochs
+    return times * shape.asked + watched * shape.tokens
 
 
 def _passes(config: RunConfig, budgets: Sequence[int], what: frozenset[str]) -> tuple[int, int]:
@@ -409,7 +431,8 @@ def _measuring(scoring: ScoringConfig, shape: Shape, number: int) -> float:
 def seconds_of(work: Work, shape: Shape) -> float:
     """Time of a run from the measured rates: a pass costs 2 operations per weight and token."""
     rate = shape.rates
-    return work.tokens_trained * rate.train + work.generated * rate.generate + work.read * rate.read
+    generated = work.generated + work.audited  # an audit writes a part of it, and reads the others
+    return work.tokens_trained * rate.train + generated * rate.generate + work.read * rate.read
 
 
 def estimate_runs(runs: Sequence[Named], *, workers: int = 1) -> Plan:
@@ -467,6 +490,11 @@ def _remarks(lines: Sequence[Estimate], workers: int, shapes: Sequence[Shape]) -
         "Generated tokens: as long as the reference traces; at most "
         f"{quantity(sum(line.work.generated_most for line in lines))} if no completion ends early."
     )
+    if audited := sum(line.work.audited for line in lines):
+        found.append(
+            f"The audit reads and writes about {quantity(audited)} tokens of its own; its time is "
+            "counted as if it wrote them all."
+        )
     free = min((shape.free_gigabytes for shape in shapes if shape.free_gigabytes), default=None)
     need = most * workers
     if free is None:

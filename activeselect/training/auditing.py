@@ -19,6 +19,7 @@ from activeselect.audit.audit import (
     ask,
     draw_problems,
     fitting,
+    plan,
     setting_of,
 )
 from activeselect.audit.probes import choose_wordings
@@ -113,6 +114,11 @@ class RunAudit:
             self._settings.scoring,
             seed=self._settings.seed,
         )
+
+    def tokens(self) -> int:
+        """Tokens that asking once reads and writes, estimated from the reference traces."""
+        found = plan(self._settings, self.pool, self._asker(None))
+        return sum(row["tokens"] for row in found)
 
     def right(self, model: Any) -> FloatArray:
         """1 where the greedy answer to a problem is right, float64 ``[P]``."""
