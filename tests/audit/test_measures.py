@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from activeselect.audit import measures as fast
+from activeselect.audit.catalogue import MEASURES
 
 Rng = np.random.Generator
 
@@ -153,6 +154,66 @@ def test_area_under_roc(reference: ModuleType, rng: Rng, a: int, b: int) -> None
     high, low = rng.integers(4, size=a).astype(float), rng.integers(4, size=b).astype(float)
     expected = reference.area_under_roc(high.tolist(), low.tolist())
     assert fast.area_under_roc(high, low) == pytest.approx(expected)
+
+
+@given(rng=seeds, problems=st.integers(1, 12), columns=st.integers(1, 5))
+def test_measures_that_are_means_equal_their_references(
+    reference: ModuleType, rng: Rng, problems: int, columns: int
+) -> None:
+    def bits(width: int) -> np.ndarray:
+        some = rng.integers(2, size=(problems, width)).astype(float)
+        return np.where(rng.random((problems, width)) < 0.2, np.nan, some)
+
+    samples, own = ragged(rng, problems, columns, "bit"), np.exp(ragged(rng, problems, 4, "log"))
+    three, one, other = bits(3), bits(1)[:, 0], bits(1)[:, 0]
+    arrays = {
+        "accuracy": {"right": samples},
+        "hedging": {"hedged": samples},
+        "confidence": {"own": own},
+        "irrelevant": {"control": one, "unchanged": other},
+        "paraphrase": {"right": three},
+        **{name: {name: one, "original": other} for name in ("renamed", "reordered", "renumbered")},
+        "step_less": {"right": three},
+        "step_more": {"right": three},
+    }
+    first, second, third = three.T.tolist()
+    expected = {
+        "accuracy": reference.share_of_samples(samples.tolist()),
+        "hedging": reference.share_of_samples(samples.tolist()),
+        "confidence": reference.rise(own.tolist()),
+        "irrelevant": reference.difference(one.tolist(), other.tolist()),
+        "paraphrase": reference.difference(third, first),
+        **{
+            name: reference.difference(one.tolist(), other.tolist())
+            for name in ("renamed", "reordered", "renumbered")
+        },
+        "step_less": reference.difference(first, second),
+        "step_more": reference.difference(second, third),
+    }
+    for name, value in expected.items():
+        found = MEASURES[name].statistic(arrays[name])
+        assert found == pytest.approx(value, nan_ok=True), name
+
+
+@given(rng=seeds, problems=st.integers(2, 9))
+def test_intervals_are_percentiles_of_what_is_drawn(
+    reference: ModuleType, rng: Rng, problems: int
+) -> None:
+    """Problems drawn with replacement one after the other, the same ones for both models."""
+    ours, theirs = rng.normal(size=problems), rng.normal(size=problems)
+    drawn = np.random.default_rng(7).integers(problems, size=(40, problems)).tolist()
+    means = [sum(ours[i] for i in rows) / problems for rows in drawn]
+    gains = [sum(ours[i] - theirs[i] for i in rows) / problems for rows in drawn]
+
+    def statistic(arrays: fast.Arrays) -> float:
+        return fast.mean(arrays["x"])
+
+    again = np.random.default_rng(7)
+    found = fast.interval(statistic, {"x": ours}, again, 40)
+    assert found == pytest.approx([reference.percentile(means, p) for p in (0.025, 0.975)])
+    again = np.random.default_rng(7)
+    found = fast.paired_interval(statistic, {"x": ours}, {"x": theirs}, again, 40)
+    assert found == pytest.approx([reference.percentile(gains, p) for p in (0.025, 0.975)])
 
 
 def test_interval_covers_the_true_mean() -> None:

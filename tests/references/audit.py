@@ -133,3 +133,35 @@ def memorized_since(loss: Rows, epsilon: float, delta: float) -> list[float]:
                 break
         found.append(answer)
     return found
+
+
+def of_problems(values: list[float]) -> float:
+    """Mean over the problems that have a value."""
+    found = known(values)
+    return sum(found) / len(found) if found else math.nan
+
+
+def share_of_samples(rows: Rows) -> float:
+    """Each problem's share of its own samples, then the mean over problems."""
+    return of_problems([of_problems(row) for row in rows])
+
+
+def difference(more: list[float], less: list[float]) -> float:
+    """Mean over the problems asked both ways of what one way adds."""
+    both = [a - b for a, b in zip(more, less, strict=True) if not math.isnan(a - b)]
+    return of_problems(both)
+
+
+def rise(probability: Rows) -> float:
+    """Confidence after the last step less before the first, over chains that have steps."""
+    ends = [(known(row)[0], known(row)[-1]) for row in probability if len(known(row)) > 1]
+    return of_problems([last - first for first, last in ends])
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Linear between the two sorted values next to the place ``share * (n - 1)``."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
