@@ -213,8 +213,8 @@ def test_a_chat_template_that_never_ends_is_stopped(tiny_model: Path) -> None:
     [
         "{{ 'a' * 100000000000 }}",
         "{{ 'a'.center(100000000000) }}",
-        "{% set ns = namespace(x='a' * 400000000) %}{% for i in range(9) %}"
-        "{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}",
+        "{% set ns = namespace(x='a') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}"
+        "{% endfor %}{{ ns.x }}",
     ],
     ids=["repeated", "padded", "doubled"],
 )
@@ -224,7 +224,10 @@ def test_a_chat_template_that_asks_for_gigabytes_is_refused(
     tokenizer = load_tokenizer(str(tiny_model))
     tokenizer.chat_template = template
     pool = Pool.from_problems([Problem(0, "1 plus 1 ?", "1 and 1 make 2", "2")], checker="number")
-    with pytest.raises(ModelError, match="chat template asks for over 1 GiB"):
+    # on a busy machine, copying a gigabyte again and again meets the other limit first
+    slow = " ~ " in template
+    words = "asks for over 1 GiB|takes over 10 s" if slow else "asks for over 1 GiB"
+    with pytest.raises(ModelError, match=f"chat template (?:{words})"):
         check_texts(pool, PromptConfig(chat=True), tokenizer)
     with pytest.raises(MemoryError), memory_limit(2**28):
         bytearray(2**29)
