@@ -30,6 +30,7 @@ from rich.table import Column
 from activeselect.errors import ActiveSelectError
 from activeselect.files import read_json, write_json, write_text
 from activeselect.seals import check_results
+from activeselect.study.chosen import write_chosen
 from activeselect.study.plan import Cell
 from activeselect.study.scored import write_scored
 
@@ -204,6 +205,7 @@ def run_cell(
                 common = out / cell.shared if share else None
                 run.run(folder, progress=report, loggers=loggers, shared=common)
                 write_scored(folder, run.data.pool)
+                write_chosen(folder, run.data.pool)
     except ActiveSelectError as error:
         return cell, str(error)
     except Exception as error:  # a broken strategy must not stop the other cells

@@ -21,6 +21,7 @@ from activeselect.files import read_json, read_object, write_bytes
 from activeselect.scoring.signals import measurements
 from activeselect.seals import SEALS, check_results
 from activeselect.selection.registry import create
+from activeselect.study.chosen import chosen_of
 from activeselect.study.plan import dataset_names, run_folder
 from activeselect.study.results import SCHEMA_VERSION
 from activeselect.study.scored import MEASURES, scored_of
@@ -287,7 +288,9 @@ def collect(config: Row, out: Path) -> tuple[Row, Answers]:
     ]
     body["notes"] += knowledge_in_words(config, names)
     longest = max(config["rounds"].get("samples") or [0])
-    _add_scores(body, [run for run in runs if run.samples in (None, longest)])
+    shown = [run for run in runs if run.samples in (None, longest)]
+    _add_scores(body, shown)
+    _add_choices(body, shown)
     return body, _all_answers(config, runs)
 
 
@@ -431,6 +434,22 @@ def _add_scores(body: Row, runs: Sequence[FinishedRun]) -> None:
             {"dataset": dataset, "strategy": strategy} | row for row in _mean_of_rounds(rows)
         ]
     body["notes"] += mask_in_words(body["data_map"])
+
+
+def _add_choices(body: Row, runs: Sequence[FinishedRun]) -> None:
+    """What the first run of each strategy chose, round by round."""
+    body["choices"] = []
+    shown: set[tuple[str, str]] = set()
+    for run in runs:
+        if (run.dataset, run.strategy) in shown:
+            continue
+        shown.add((run.dataset, run.strategy))
+        try:
+            rows = chosen_of(run.folder, run.config, run.result.get("pool_fingerprint", ""))
+        except ActiveSelectError as error:
+            body["notes"].append(f"No selections of {run.folder} are shown: {error}")
+            continue
+        body["choices"] += [run.named(row) for row in rows]
 
 
 def knowledge_in_words(config: Row, names: Sequence[str]) -> list[str]:

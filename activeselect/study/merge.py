@@ -30,7 +30,7 @@ _DECISIVE = ("model", "prompt", "baseline")
 _ROUNDS = ("mode", "budgets", "restart", "evaluate_every", "samples")
 _ROWS = ("curves", "within_fits", "cost", "selection")
 #: Of one strategy on one dataset, over its seeds or of one of them.
-_VIEWS = ("data_map", "examples", "browsed")
+_VIEWS = ("data_map", "examples", "browsed", "choices")
 
 
 def merge(studies: Sequence[tuple[Path, Row, Answers]]) -> tuple[Row, Answers]:

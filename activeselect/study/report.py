@@ -217,6 +217,7 @@ def _section(
         "chosen": chosen,
         "understood": next(filter(None, understood.values()), None),
         "audit": audit_section(results, name),
+        "choices": tables.choice_lines(rows_of(results, "choices", name)),
     }
 
 

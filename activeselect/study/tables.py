@@ -414,3 +414,53 @@ def _when(row: Mapping[str, Any]) -> str:
     if row.get("stage") is None:
         return f"round {row['round'] + 1}"
     return f"stage {row['stage'] + 1}, epoch {row['epoch']}"
+
+
+#: Rounds of a strategy that the report shows.
+_ROUNDS = 8
+
+
+def choice_lines(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What each strategy chose in the first rounds of its first run, in words.
+
+    Args:
+        rows: of ``results["choices"]``, of one dataset.
+
+    Example:
+        >>> row = dict(strategy="premem", seed=0, round=1, examples=8, groups={"sums": 1.0},
+        ...     difficulty=None, score=[0.1, 0.5, 2.0], reasons={"premem: drawn": 8}, questions=[])
+        >>> line = choice_lines([row])[0]["rounds"][0]
+        >>> line["groups"], line["score"], line["why"]
+        ('sums 100%', '0.1, 0.5, 2', 'premem: drawn')
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["strategy"], []).append(row)
+    return [
+        {
+            "strategy": strategy,
+            "seed": own[0]["seed"],
+            "left_out": max(len(own) - _ROUNDS, 0),
+            "rounds": [_choice_line(row) for row in own[:_ROUNDS]],
+            "questions": [
+                {"round": row["round"]} | question
+                for row in own[:_ROUNDS]
+                for question in row["questions"]
+            ],
+        }
+        for strategy, own in found.items()
+    ]
+
+
+def _choice_line(row: Mapping[str, Any]) -> dict[str, Any]:
+    groups = sorted(row["groups"].items(), key=lambda item: -item[1])
+    words = [f"{name or 'all'} {share:.0%}" for name, share in groups[:4]]
+    words += [f"{len(groups) - 4} more"] if len(groups) > 4 else []
+    return {
+        "round": row["round"],
+        "examples": f"{row['examples']:,}",
+        "groups": ", ".join(words),
+        "difficulty": "" if row["difficulty"] is None else f"{row['difficulty']:.3g}",
+        "score": ", ".join(f"{value:.3g}" for value in row["score"] or ()),
+        "why": "; ".join(row["reasons"]),
+    }

@@ -49,7 +49,10 @@ def measured(
         "recipes": {"mixed": {"epochs": 8}},
         "shared_test": {"mixed": False},
         "curves": rows,
-        **{key: [] for key in ("cost", "selection", "data_map", "examples", "browsed", "notes")},
+        **{
+            key: []
+            for key in ("cost", "selection", "data_map", "examples", "browsed", "choices", "notes")
+        },
         "within_fits": [],
     }
     return Path(name), body, answers

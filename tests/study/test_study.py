@@ -47,6 +47,10 @@ def test_results_have_the_documented_fields(finished: Path) -> None:
     assert results["schema_version"] == 2
     assert set(results) >= {"config", "environment", "curves", "efficiency", "forecast", "cost"}
     assert len(results["curves"]) == 3 * 3 * 2
+    chosen = [(row["strategy"], row["round"], row["examples"]) for row in results["choices"]]
+    labels = ("random", "premem", "oracle")
+    assert chosen == [(label, number, 16) for label in labels for number in (0, 1)]
+    assert "Selections: what was chosen" in (finished / "report.html").read_text()
     assert set(results["curves"][0]) >= {
         "strategy",
         "seed",
