@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -232,7 +233,8 @@ def _split(
         if not file.exists():
             make_folder(folder)
             with replacing(file) as part:
-                pool.subset(np.sort(index)).dataset.to_parquet(str(part))
+                rows = pool.subset(np.sort(index)).dataset.with_format("arrow")
+                pq.write_table(rows[:], part)
     known = set(pool.dataset.column_names)
     names = ("question", "trace", "answer", "group", "id")
     roles: dict[str, Any] = {name: name for name in names if name in known}
