@@ -24,7 +24,7 @@ from activeselect.errors import ConfigError, DataError
 #
 #     my.jsonl: 2 of 7473 rows cannot be used:
 #       line 12: invalid UTF-8: byte 31 of the line
-#       line 40: no answer: checker 'gsm8k' finds none in the trace, which ends in '... 18 clips.'
+#       line 40: no answer in the trace: checker 'gsm8k' finds none; it ends in '... 18 clips.'
 #     Repair them, or pass on_bad_row=skip to go on without them.
 
 
@@ -317,7 +317,7 @@ class ProblemBuilder:
         end = trace.rstrip()[-40:]
         name = self.checker.name
         return _Defect(
-            "no answer", f"checker {name!r} finds none in the trace, which ends in {end!r}"
+            "no answer in the trace", f"checker {name!r} finds none; it ends in {end!r}"
         )
 
     def _group(self, row: Row) -> str:

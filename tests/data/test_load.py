@@ -217,7 +217,7 @@ def test_anyones_hub_dataset_and_a_hub_that_fails(monkeypatch: pytest.MonkeyPatc
 def test_an_answer_column_is_used_and_can_be_appended(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     write_jsonl(path, [{"question": "1 + 1 ?", "trace": "one and one", "answer": 2}])
-    with pytest.raises(DataError, match="no answer: checker 'gsm8k' finds none in the trace"):
+    with pytest.raises(DataError, match="no answer in the trace: checker 'gsm8k' finds none"):
         load_pool(path, checker="gsm8k")
     pool, _ = load_pool(path, checker="gsm8k", append_answer=True)
     assert pool[0] == Problem(0, "1 + 1 ?", "one and one\n#### 2", "2")

@@ -27,7 +27,7 @@ def encoded(**changes: Any) -> bytes:
 BROKEN: list[tuple[bytes, str, str]] = [
     (encoded(question=" "), "empty question", "column 'question' is empty or absent"),
     (encoded(trace=None), "empty trace", "column 'trace' is empty or absent"),
-    (encoded(trace="makes 4"), "no answer", "which ends in 'makes 4'"),
+    (encoded(trace="makes 4"), "no answer in the trace", "it ends in 'makes 4'"),
     (encoded(answer=""), "no answer", "column 'answer' is empty or absent"),
     (encoded(answer="5"), "contradiction", "the trace says '4', 'answer' says '5'"),
     (encoded(question=7), "wrong type", "question (column 'question') must be text, got int"),
