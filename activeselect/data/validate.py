@@ -316,9 +316,7 @@ class ProblemBuilder:
     def _no_answer(self, trace: str) -> _Defect:
         end = trace.rstrip()[-40:]
         name = self.checker.name
-        return _Defect(
-            "no answer in the trace", f"checker {name!r} finds none; it ends in {end!r}"
-        )
+        return _Defect("no answer in the trace", f"checker {name!r} finds none; it ends in {end!r}")
 
     def _group(self, row: Row) -> str:
         column = self.roles.get("group")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -216,14 +217,21 @@ def markdown(results: Results, headline: str) -> str:
     """The study on one page of Markdown, with the pictures beside it."""
     parts = [
         "# Study",
-        escaped(headline),
-        *(f"- {escaped(v)}" for v in results.get("verdicts") or []),
+        "\n".join(_lines(escaped(headline))),
+        *("\n".join(_lines(f"- {escaped(v)}", "  ")) for v in results.get("verdicts") or []),
     ]
     parts[2:] = ["\n".join(parts[2:])] if len(parts) > 2 else []
     for dataset, file in slugs(dataset_names(results)).items():
         parts += [f"## {escaped(dataset)}", _markdown_table(results, dataset)]
         parts.append(f"![Learning curves of {escaped(dataset)}](figures/{file}-curves.svg)")
     return "\n\n".join(parts) + "\n"
+
+
+def _lines(text: str, indent: str = "") -> list[str]:
+    """Lines of at most 100 columns; Markdown shows them as one."""
+    return textwrap.wrap(
+        text, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _markdown_table(results: Results, dataset: str) -> str:
