@@ -15,6 +15,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from activeselect.cli import folders, looks
 from activeselect.cli import forecast as forecast_commands
 from activeselect.cli.terminal import Terminal
 from activeselect.config import AuditConfig, RunConfig, ScoreConfig, StudyConfig, TuneConfig
@@ -317,202 +318,6 @@ def _print_plan(runs: list[tuple[str, RunConfig]], workers: int, console: Consol
         console.print(line, highlight=False, markup=False)
 
 
-def report(studies: list[Path], out: Path | None = None, axis: str | None = None) -> None:
-    """Rebuild a study's figures and report, or merge several studies into one.
-
-    Args:
-        studies: folders of studies.
-        out: folder of the result; needed for several studies, default: the study's own.
-        axis: what budgets are counted in; default: as the study was configured.
-    """
-    from activeselect.config import AXES
-    from activeselect.errors import ConfigError
-    from activeselect.study.merge import rebuild
-
-    if axis is not None and axis not in AXES:
-        raise ConfigError(f"axis: expected one of {', '.join(AXES)}; received '{axis}'.")
-    page = rebuild(studies, out, axis)
-    Console().print(str(page), highlight=False, markup=False, soft_wrap=True)
-
-
-def export(
-    run: Path,
-    what: Literal["selected", "train", "scores"] = "selected",
-    format: Literal["jsonl", "parquet", "hf"] = "jsonl",
-    out: Path | None = None,
-) -> None:
-    """Write what a run selected, trained on or scored, with its texts, for another trainer.
-
-    Args:
-        run: a run folder.
-        what: every selection with weight, score and reason; the last train set with its weights; or
-            the newest measurement of every signal per example.
-        format: JSON lines, Parquet, or a folder that `datasets` loads.
-        out: file or folder to write; default: named after `what`, in the run folder.
-    """
-    from activeselect.training.selections import export as write
-
-    where = out or run / (what if format == "hf" else f"{what}.{format}")
-    rows = write(run, what=what, format=format, out=where)
-    Console().print(f"{where}: {rows} rows", highlight=False, markup=False, soft_wrap=True)
-
-
-def list_strategies(json: bool = False) -> None:
-    """List the strategies that a config may name.
-
-    Args:
-        json: print JSON instead of a table.
-    """
-    from dataclasses import asdict
-
-    from activeselect.selection.registry import describe, strategies
-
-    entries = [describe(cls) for cls in strategies().values()]
-    if json:
-        print(json_module.dumps([asdict(entry) for entry in entries], indent=1))
-        return
-    table = Table("strategy", "what it does", "signals it requires", "cost")
-    for entry in entries:
-        signals = ("none",) if entry.requires == () else entry.requires or ("those of its parts",)
-        cost = "" if entry.cost is None else str(entry.cost)
-        table.add_row(entry.name, entry.summary, ", ".join(signals), cost)
-    console = Console()
-    console.print(table)
-    console.print(
-        "Cost: passes of the model per scored example and round, with 5 sampled completions; "
-        "a training step counts 3.\n`activeselect strategies show NAME` prints a card.",
-        highlight=False,
-    )
-
-
-def show_strategy(name: str) -> None:
-    """Print the card of one strategy.
-
-    Args:
-        name: of the strategy.
-    """
-    import inspect
-
-    from activeselect.errors import StrategyError, did_you_mean
-    from activeselect.selection.registry import describe, parameters, strategies
-
-    known = strategies()
-    if name not in known:
-        raise StrategyError(f"There is no strategy '{name}'. {did_you_mean(name, known)}")
-    entry = describe(known[name])
-    print(inspect.getdoc(known[name]))
-    print()
-    config = {key: "..." if v is ... else v for key, v in parameters(known[name]).items()}
-    values = (f", {key}: {'null' if v is None else v}" for key, v in config.items())
-    print(f"In a config: {{name: {name}{''.join(values)}}}")
-    if entry.requires is not None:
-        print(f"Signals: {', '.join(entry.requires) or 'none'}")
-
-
-def show_prompt(
-    config: RunConfig, index: int = 0, split: Literal["train", "test"] = "train", json: bool = False
-) -> None:
-    """Print the exact prompt and target of a problem, token by token, and what is learned.
-
-    Args:
-        config: as for `train`; only the tokenizer of the model is loaded.
-        index: of the problem.
-        split: train or test.
-        json: print JSON instead of text.
-    """
-    from activeselect.data.prompts import preview, shown
-    from activeselect.training.module import load_tokenizer
-
-    found = preview(config, load_tokenizer(config.model), index=index, split=split)
-    print(json_module.dumps(found, indent=1, ensure_ascii=False) if json else shown(found))
-
-
-def pool(
-    sources: list[str],
-    out: Path,
-    shares: tuple[float, ...] = (),
-    limit: int | None = None,
-    split: str = "train",
-    question: str | None = None,
-    trace: str | None = None,
-    answer: str | None = None,
-    group: str | None = None,
-    checker: str | None = None,
-    on_bad_row: Literal["stop", "skip"] = "stop",
-    append_answer: bool = False,
-    quiet: bool = False,
-) -> None:
-    """Write a stream, or several sources with shares, into a folder that is a data source.
-
-    Args:
-        sources: files, folders, or hub ids, which are streamed.
-        out: folder of the pool; then `data.source=OUT`.
-        shares: of the sources in the pool, summing to 1; default: one source after the other.
-        limit: problems in the pool; default: as many as there are.
-        split: of folders and hub datasets.
-        question: column, where it has another name; the same in all sources.
-        trace: column, where it has another name.
-        answer: column, where it has another name.
-        group: column, where it has another name.
-        checker: how answers are extracted and compared; default: what fits the sources.
-        on_bad_row: stop at a broken row, or skip it (skipped rows are counted).
-        append_answer: to a trace that does not state its answer, add a line that does.
-        quiet: print nothing but errors.
-    """
-    from activeselect.data.stored import store_pool
-
-    named = {"question": question, "trace": trace, "answer": answer, "group": group}
-    with Terminal(quiet=quiet) as terminal:
-        found = store_pool(
-            sources,
-            out,
-            shares=shares,
-            limit=limit,
-            split=split,
-            columns={role: name for role, name in named.items() if name},
-            checker=checker,
-            on_bad_row=on_bad_row,
-            append_answer=append_answer,
-            progress=lambda done, of: terminal.show(
-                f"{done:,} of {of:,} problems written" if of else f"{done:,} problems written"
-            ),
-        )
-        terminal.say(f"{out}: {found!r}")
-        terminal.say(f"Use it with: data.source={out} data.test=FILE (or none)")
-
-
-def push(
-    run: Path, repo: str, public: bool = False, dry_run: bool = False, card: Path | None = None
-) -> None:
-    """Upload the model of a finished run to the hub, with a model card.
-
-    Args:
-        run: a run folder.
-        repo: USER/NAME on the hub; created if it is absent. The token is that of `hf auth login`.
-        public: make a new repository public; default: private.
-        dry_run: write the card, upload nothing.
-        card: file of the card with `--dry-run`; default: `model_card.md` in the run folder.
-    """
-    import re
-
-    from activeselect.errors import ConfigError
-    from activeselect.files import write_text
-    from activeselect.study.opened import open_run
-
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", repo) is None:
-        raise ConfigError(f"repo: expected USER/NAME, as on the hub; received '{repo}'.")
-    opened = open_run(run)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if dry_run:
-        file = card or run / "model_card.md"
-        write_text(file, opened.model_card())
-        console.print(f"Written to {file}; nothing was uploaded.")
-        return
-    if card is not None:
-        raise ConfigError("card: expected nothing without --dry-run; the card goes with the model.")
-    console.print(f"Uploaded: {opened.push_to_hub(repo, private=not public)}")
-
-
 def completion(shell: Literal["bash", "zsh"]) -> None:
     """Print a script that completes commands and settings in a shell.
 
@@ -558,13 +363,13 @@ COMMANDS: dict[str, Any] = {
     "score": score,
     "audit": audit,
     "compare": compare,
-    "report": report,
-    "pool": pool,
-    "export": export,
-    "push": push,
+    "report": folders.report,
+    "pool": folders.pool,
+    "export": folders.export,
+    "push": folders.push,
     "completion": completion,
-    "prompt": {"show": show_prompt},
-    "strategies": {"list": list_strategies, "show": show_strategy},
+    "prompt": {"show": looks.show_prompt},
+    "strategies": {"list": looks.list_strategies, "show": looks.show_strategy},
     "forecast": {
         "import": forecast_commands.import_traces,
         "evaluate": forecast_commands.evaluate,
