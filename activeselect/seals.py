@@ -124,6 +124,19 @@ class Seals:
         for file in sorted(sealed | found):
             self.check(file, remedy)
 
+    def hold(self, folder: Path) -> bool:
+        """Whether there is a seal of any file in a folder."""
+        return any(name.startswith(f"{self._name(folder)}/") for name in self._noted())
+
+    def moved(self, folder: Path, target: Path) -> None:
+        """Note the seals of a folder's files under the name that it is about to take as well."""
+        noted, inside = self._noted(), f"{self._name(folder)}/"
+        there = f"{self._name(target)}/"
+        under = {
+            there + n.removeprefix(inside): v for n, v in noted.items() if n.startswith(inside)
+        }
+        self._write(noted | under)
+
     def _name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
 

@@ -29,6 +29,7 @@ from activeselect.data.load import LoadedData, load_data
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import check_texts, with_examples
 from activeselect.errors import ConfigError, ModelError
+from activeselect.seals import RESTORE, Seals
 from activeselect.training.folder import model_fingerprint
 from activeselect.training.module import load_model, load_tokenizer
 
@@ -62,6 +63,7 @@ def model_folder(name: str) -> str:
 
     Raises:
         ModelError: if a run folder has no model.
+        StoreError: if a file of it is damaged or altered.
     """
     folder = Path(name)
     if not (folder / "state.json").is_file():
@@ -70,6 +72,9 @@ def model_folder(name: str) -> str:
         raise ModelError(
             f"The run in {name} has left no model; let it finish, with save_model=true."
         )
+    seals = Seals(folder)
+    if seals.hold(folder / "model"):  # earlier versions sealed them under another name
+        seals.check_folder(folder / "model", RESTORE)
     return str(folder / "model")
 
 

@@ -287,6 +287,19 @@ class RunFolder:
         temporary.rename(target)
         sync(target.parent)
 
+    def take_model(self, stage: int) -> None:
+        """Give the weights after the last stage their place, ``model/``, held to their seals.
+
+        Raises:
+            StoreError: if a file of them is damaged, altered or gone.
+        """
+        last, model = self.after_stage(stage), self.file("model")
+        stands = model.exists()  # a stop may have come between its move and the result
+        self.seals.check_folder(model if stands else last, RESTORE)
+        if not stands:
+            self.seals.moved(last, model)
+            last.rename(model)
+
 
 @contextmanager
 def readable(checkpoint: Path) -> Iterator[None]:

@@ -356,8 +356,8 @@ class ActiveRun:
                 )
 
     def _finish(self, folder: RunFolder, state: RunState) -> None:
-        if self.config.save_model and not folder.file("model").exists():
-            folder.after_stage(len(self.budgets) - 1).rename(folder.file("model"))
+        if self.config.save_model:
+            folder.take_model(len(self.budgets) - 1)
         shutil.rmtree(folder.file("checkpoints"), ignore_errors=True)
         result = {
             "schema_version": 1,

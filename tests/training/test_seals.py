@@ -23,6 +23,7 @@ from activeselect.errors import ActiveSelectError, StoreError
 from activeselect.scoring.distributed import Chunks
 from activeselect.scoring.scorer import Scores
 from activeselect.seals import Seals
+from activeselect.training.auditing import model_folder
 from activeselect.training.folder import RunFolder
 from activeselect.training.run import ActiveRun
 from tests.support import RECIPE, small_run
@@ -315,3 +316,25 @@ def test_a_refusal_names_the_commits_of_the_data(model: Path, files: Path, tmp_p
     now = {**begun, "train": "2f", "revisions": {"train": "b" * 40}}
     with pytest.raises(StoreError, match=f"now 2f; commit {'a' * 40} of the hub, now {'b' * 40}"):
         folder.check_inputs(now)
+
+
+def test_a_flipped_bit_of_the_last_weights_is_refused(
+    model: Path, files: Path, tmp_path: Path
+) -> None:
+    """Stopped between the move of the weights to model/ and the result."""
+    small = config(model, files, save_model=True)
+    ActiveRun(small).run(tmp_path / "run")
+    result = tmp_path / "run" / "result.json"
+    result.unlink()
+    ActiveRun(small).run(tmp_path / "run")
+    assert result.exists()
+    assert model_folder(str(tmp_path / "run")) == str(tmp_path / "run" / "model")
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(StoreError, match=r"model\.safetensors is damaged, or was altered"):
+        model_folder(str(tmp_path / "run"))  # what an audit reads
+    result.unlink()
+    with pytest.raises(StoreError, match=r"model\.safetensors is damaged, or was altered"):
+        ActiveRun(small).run(tmp_path / "run")
