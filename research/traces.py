@@ -97,6 +97,8 @@ def _cell(arm: Mapping[int, float] | None, base: Mapping[int, float] | None, sam
     if same or not base:
         return mean
     middle, low, high = paired(arm, base)
+    if len(arm) < 2:
+        return f"{mean} (1 seed)"
     return f"{mean}: {middle:+.3f} ({low:+.3f} to {high:+.3f}, {len(arm)} seeds)"
 
 
