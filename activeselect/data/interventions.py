@@ -11,7 +11,7 @@ Question and final answer stay; what stands between them changes::
 
 ``critique`` and ``backward`` add problems instead.
 
-Results of a study with them are in ``docs/guide/audit.md``.
+Results of a study with them are in ``docs/research/traces.md``.
 """
 
 from __future__ import annotations
