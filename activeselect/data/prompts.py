@@ -371,7 +371,8 @@ def longest_possible(pool: Pool, template: PromptConfig, tokenizer: Any) -> IntA
     added = len((empty.prompt + empty.target).encode()) + tokenizer.num_special_tokens_to_add() + 2
     question, trace = (pool.bytes_of(column) for column in ("question", "trace"))
     named = template.prompt.count("{question}"), template.target.count("{trace}")
-    return added + named[0] * question + named[1] * trace
+    bytes_of_text: IntArray = added + named[0] * question + named[1] * trace
+    return bytes_of_text
 
 
 class EncodedSet(torch.utils.data.Dataset[Encoded]):
@@ -443,7 +444,7 @@ class _TokenWriter:
         self._file: Any = None
 
     def append(self, ids: NDArray[np.int32]) -> None:
-        self._held.frombytes(memoryview(np.ascontiguousarray(ids, np.int32)).cast("B"))
+        self._held.frombytes(np.ascontiguousarray(ids, np.int32).tobytes())
         if len(self._held) * 4 > self.spill_bytes:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="activeselect-tokens-"))

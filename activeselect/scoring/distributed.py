@@ -161,9 +161,9 @@ def score_in_chunks(
     def report(parts: Sequence[int]) -> None:
         if tell is not None:
             ready = sum(work_of[chunk] for chunk in parts) / max(sum(work_of.values()), 1)
-            count = [sum(len(batches[chunk]) for chunk in some) for some in (parts, mine)]
+            count, of = (sum(len(batches[chunk]) for chunk in some) for some in (parts, mine))
             tokens = sum(done[chunk].tokens_generated for chunk in parts)
-            tell(Pace(*count, ready, tokens, time.perf_counter() - started))
+            tell(Pace(count, of, ready, tokens, time.perf_counter() - started))
 
     def work() -> dict[int, Scores]:
         report([])

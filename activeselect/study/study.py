@@ -226,6 +226,6 @@ def side_by_side(backend: str) -> Iterator[None]:
             raise ConfigError(
                 "backend: ray needs the extra: pip install 'activeselect[ray]'."
             ) from error
-        register_ray()  # type: ignore[no-untyped-call]
+        register_ray()  # type: ignore[no-untyped-call,unused-ignore]
     with parallel_config(backend=backend):
         yield

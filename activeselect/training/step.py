@@ -216,7 +216,7 @@ def _attend(
         # a processor's 16-bit kernel makes many small products: its two passes take 28 ms for 800
         # tokens where those in 32 bits take 13
         with torch.autocast(kind, enabled=False):
-            wide = [part.float() for part in (query, key, value)]
+            wide = query.float(), key.float(), value.float()
             return _attend_each(module, *wide, lengths, window, options).to(given), None
     return _attend_each(module, query, key, value, lengths, window, options), None
 
