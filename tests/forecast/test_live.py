@@ -17,8 +17,8 @@ from activeselect.forecast.live import (
     LLAMA_3_8B,
     forecaster_for,
     live_forecast,
-    load_model,
     load_pretrained,
+    load_regressor,
     source_of,
     tau_of,
 )
@@ -173,7 +173,7 @@ def test_unknown_names_and_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Did you mean 'gsm8k'"):
         load_pretrained("gsm8")
     with pytest.raises(DataError, match="make one with"):
-        load_model(tmp_path / "absent.json")
+        load_regressor(tmp_path / "absent.json")
     (tmp_path / "other.json").write_text(json.dumps({"a": 1}))
     with pytest.raises(DataError, match="found other JSON"):
-        load_model(tmp_path / "other.json")
+        load_regressor(tmp_path / "other.json")
