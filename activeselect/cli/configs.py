@@ -55,13 +55,29 @@ def check_yaml(file: Path) -> None:
         node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         values = _values(node, {}) if node is not None else 0
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConfigError(f"{file} is no YAML that can be read: {reason}") from error
+        raise _unreadable(file, error) from error
     if values > _MOST_VALUES:
         raise ConfigError(
             f"{file} holds {values:,} values once its aliases (*name) are written out; expected at "
             f"most {_MOST_VALUES:,}. Write out what you need, and leave the aliases out."
         )
+
+
+def _held(file: Path) -> Any:
+    """What a config holds, made of plain values alone.
+
+    Raises:
+        ConfigError: if a tag asks for anything else.
+    """
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> ConfigError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ConfigError(f"{file} is no YAML that can be read: {reason}")
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
@@ -100,7 +116,7 @@ def check_command(
     Raises:
         ConfigError: if another command knows all its settings, and this one does not.
     """
-    held = yaml.safe_load(file.read_text(encoding="utf-8"))
+    held = _held(file)
     if not isinstance(held, dict) or _fits(held, command):
         return
     for other in (other for other in ("train", "compare", "score", "audit") if other != name):
@@ -120,7 +136,7 @@ def for_tuning(file: Path) -> str:
     Raises:
         ConfigError: if a study has several datasets.
     """
-    held = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    held = _held(file) or {}
     if not isinstance(held, dict):
         return str(file)
     rounds, data = held.get("rounds") or {}, held.get("data")
