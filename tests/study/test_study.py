@@ -137,7 +137,8 @@ def test_a_broken_strategy_does_not_take_the_others_down(tiny_model: Path, tmp_p
 
 
 def test_a_missing_model_is_said_once_before_anything_runs(tmp_path: Path) -> None:
-    config = StudyConfig(model="models/absent", recipe=RecipeConfig(), seeds=(0,))
-    with pytest.raises(ModelError, match="models/absent"):
+    model = str(tmp_path / "absent")  # a path: what looks like a hub id is asked for several times
+    config = StudyConfig(model=model, recipe=RecipeConfig(), seeds=(0,))
+    with pytest.raises(ModelError, match="absent"):
         Study(config).run(tmp_path / "study")
     assert not (tmp_path / "study").exists()
