@@ -80,16 +80,23 @@ def headline_of(results: Results) -> str:
     """The first thing to know: the first strategy over the whole curve of the first dataset.
 
     It is chosen by its place in the config, not by its result, so it is not the luckiest of many.
+    A control that measures nothing is named only where nothing else was compared.
     """
+    judged = {row["strategy"] for row in results.get("controls") or []}
     for dataset in dataset_names(results):
         for row in rows_of(results, "efficiency", dataset):
+            if judged and row["strategy"] not in judged:
+                continue
             if row.get("budget") is None and row["strategy"] != tables.oracle_of(results):
                 clear = evidence_of(row) in ("better", "worse")
                 sentence = efficiency_verdict(row) if clear else row.get("verdict")
                 sentence = sentence or efficiency_verdict(row)
                 return f"On {dataset}: {sentence}" if dataset else str(sentence)
-    verdicts = results.get("verdicts") or ["Nothing was compared in this study."]
-    return str(verdicts[0])
+    verdicts = results.get("verdicts") or []
+    used = sorted({str(row["strategy"]) for row in results.get("curves") or []})
+    if verdicts or len(used) != 1:
+        return str((verdicts or ["Nothing was compared in this study."])[0])
+    return f"Every run of this study used one strategy: {used[0]}."
 
 
 def chart_of(results: Results, dataset: str, kind: str) -> AnyChart | None:

@@ -88,6 +88,21 @@ def test_headline_has_an_interval_and_comes_first(results: dict[str, Any], page:
     assert f"<h1>{headline}</h1>" in page
 
 
+def test_the_headline_is_of_no_control_where_anything_else_was_compared() -> None:
+    rows = [
+        {"dataset": "mixed", "strategy": name, "budget": None, "verdict": f"{name} is judged."}
+        | {"evidence": "none"}
+        for name in ("balanced", "premem")
+    ]
+    controls = [{"dataset": "mixed", "strategy": "premem"}]
+    assert headline_of({"efficiency": rows, "controls": controls, "datasets": ["mixed"]}) == (
+        "On mixed: premem is judged."
+    )
+    assert headline_of({"efficiency": rows[:1], "controls": [], "datasets": ["mixed"]}) == (
+        "On mixed: balanced is judged."
+    )
+
+
 def test_needs_no_network(page: str) -> None:
     assert "@import" not in page
     for tag, attributes in Page(page).tags:
@@ -197,6 +212,8 @@ def test_too_few_runs_and_missing_parts_are_said(results: dict[str, Any], tmp_pa
     assert "No forecast is stated: only two runs" in page
     assert "Nothing was compared in this study." in page
     assert 'id="examples"' not in page
+    alone = one | {"curves": [row for row in one["curves"] if row["strategy"] == "random"]}
+    assert headline_of(alone) == "Every run of this study used one strategy: random."
 
 
 def test_rows_without_our_extra_fields_are_read(results: dict[str, Any], tmp_path: Path) -> None:
