@@ -79,6 +79,10 @@ class Terminal:
                 left = (now - began) * (total - done) / (done - before)
                 doing += f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left"
             share = min(done / max(total, 1), 1.0)
-            full = int(share * _WIDEST_BAR)
-            bar = "━" * full + "─" * (_WIDEST_BAR - full)
-            self.show(f"{bar} {share:4.0%}  {done:,} of {total:,}  {doing}")
+            count = f"{done:,} of {total:,}  " if total != 1 else ""
+            words = f" {share:4.0%}  {count}{doing}"
+            # the bar gives way to the words
+            room = shutil.get_terminal_size().columns - 1 - len(words)
+            wide = min(max(room, 0), _WIDEST_BAR)
+            full = int(share * wide)
+            self.show("━" * full + "─" * (wide - full) + words)
