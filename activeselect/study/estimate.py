@@ -88,8 +88,7 @@ def shape_of(config: RunConfig) -> Shape:
     some = rng.choice(len(data.pool), min(_SAMPLE, len(data.pool)), replace=False)
     items = encode(data.pool, some, tokenizer, prompt)
     lengths = np.array([[len(item.ids), len(item.ids) - item.start] for item in items])
-    gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
-    device = "cuda" if gpu else "cpu"
+    device = _device(config)
     text = model.config.get_text_config()
     parameters = float(sum(weight.numel() for weight in model.parameters()))
     answers = [problem.answer for problem in data.pool.problems(some)]
@@ -107,7 +106,7 @@ def shape_of(config: RunConfig) -> Shape:
         layers=int(getattr(text, "num_hidden_layers", 1)),
         width=int(getattr(text, "hidden_size", 1)),
         vocabulary=int(text.vocab_size),
-        device=torch.cuda.get_device_name() if gpu else "CPU",
+        device="CPU" if device == "cpu" else torch.cuda.get_device_name(),
         kept=_kept_per_token(text),
         stored=torch.empty(0, dtype=getattr(model.config, "dtype", None)).element_size(),
         free_gigabytes=_free_gigabytes(device),
@@ -160,6 +159,14 @@ def without_weights(config: RunConfig) -> tuple[Any, Any]:
     return tokenizer, model
 
 
+def _device(config: RunConfig) -> str:
+    """``cuda`` or ``cpu``: what the run will train on."""
+    import torch
+
+    gpu = torch.cuda.is_available() and config.accelerator in ("auto", "gpu", "cuda")
+    return "cuda" if gpu else "cpu"
+
+
 def _trainable(model: Any, config: RunConfig) -> float:
     """Weights that are trained, adapters included."""
     from activeselect.training.adapt import adapt
@@ -182,6 +189,7 @@ def _timed(
     from activeselect.data.answers import get_checker
     from activeselect.data.prompts import collate
     from activeselect.scoring.generate import pad_token_of
+    from activeselect.scoring.precision import in_training_precision
     from activeselect.scoring.scorer import LiveScorer
     from activeselect.training.adapt import adapt
     from activeselect.training.module import load_model
@@ -212,10 +220,15 @@ def _timed(
         scorer = LiveScorer(tokenizer, get_checker(checker), config.scoring, seed=0)
         some, theirs = items[:32], answers[:32]
         what = frozenset({"samples"})
-        generate = _per_token(
-            lambda: float(scorer.score(model, some, theirs, what=what, round=0).tokens_generated)
-        )
-        read = _per_token(lambda: float(sum(scorer.target_nll(model, some)[1])))
+        with in_training_precision(model, config.recipe.precision) as reading:
+            generate = _per_token(
+                lambda: float(
+                    scorer.score(
+                        reading, some, theirs, what=what, round=0, trained=model
+                    ).tokens_generated
+                )
+            )
+            read = _per_token(lambda: float(sum(scorer.target_nll(reading, some)[1])))
     finally:
         torch.set_num_threads(threads)
     how = "Time: measured by a few real steps of training, sampling and reading."
@@ -397,9 +410,9 @@ def memory_of(config: RunConfig, shape: Shape) -> float:
     """Gigabytes that a run takes at its peak, which is in training or in scoring.
 
     Weights and Adam's two moments stay. Training adds gradients, activations, and the logits of a
-    few rows; scoring the key-value cache, the logits of all completions under way, and under mixed
-    precision a copy of the weights in 16 bits. The model that the settings were checked with
-    stays, too, as it is stored.
+    few rows; scoring the key-value cache, the logits of all completions under way, and a copy of
+    the weights: in 16 bits under mixed precision, with the adapters merged on a CPU. The model that
+    the settings were checked with stays, too, as it is stored.
     """
     recipe = config.recipe
     wide = 2 if recipe.precision in ("bf16-true", "16-true") else 4
@@ -417,7 +430,8 @@ def memory_of(config: RunConfig, shape: Shape) -> float:
     output = shape.vocabulary * shape.width * 4  # its gradient is summed apart
     # autocast keeps what it has cast
     training = shape.trainable * wide + kept + logits + output + short
-    measuring = short + _measuring(config.scoring, shape, number)
+    merged = shape.parameters * wide if recipe.lora and _device(config) == "cpu" else 0.0
+    measuring = short + merged + _measuring(config.scoring, shape, number)
     return _PROCESS + (stays + max(training, measuring)) / 1e9
 
 

@@ -11,7 +11,14 @@ import pytest
 import yaml
 
 from activeselect.cli import run
-from activeselect.config import DataConfig, RecipeConfig, RoundsConfig, RunConfig
+from activeselect.config import (
+    DataConfig,
+    LoraConfig,
+    RecipeConfig,
+    RoundsConfig,
+    RunConfig,
+    ScoringConfig,
+)
 from activeselect.errors import ConfigError
 from activeselect.study.estimate import Rates, Shape, estimate_runs, memory_of, shape_of, work_of
 from activeselect.study.starter import write_starter
@@ -127,7 +134,21 @@ def test_memory_shrinks_with_what_the_recipe_saves() -> None:
     ):
         recipe = replace(config.recipe, **saving)  # type: ignore[arg-type]
         assert memory_of(replace(config, recipe=recipe), SIZES) < most
-    assert memory_of(config, replace(SIZES, trainable=1e6)) < most - 11
+    few = replace(SIZES, trainable=1e6)
+    assert memory_of(config, few) < most - 11
+
+
+def test_adapters_take_a_merged_copy_on_a_cpu() -> None:
+    # so many completions that the peak is in scoring
+    config = RunConfig(
+        recipe=RecipeConfig(batch_size=1),
+        scoring=ScoringConfig(batch_tokens=2**21),
+        accelerator="cpu",
+    )
+    few = replace(SIZES, trainable=1e6, pool=100_000)
+    adapted = replace(config, recipe=replace(config.recipe, lora=LoraConfig()))
+    copy = few.parameters * 4 / 1e9
+    assert memory_of(adapted, few) - memory_of(config, few) == pytest.approx(copy)
 
 
 def test_what_does_not_fit_is_said_and_not_refused(
