@@ -105,8 +105,7 @@ def linear_loss(
         hidden: inputs of the output layer, ``[K, D]``.
         weight, bias: of the output layer, ``[V, D]`` and ``[V]``.
         wanted: int64 ``[K]``.
-        chunk: default: as many as have 2^18 logits, at least 128 (1024 on an accelerator), and at
-            least D where the weight is trained.
+        chunk: default: as many as have 2^18 logits, at least 128 (1024 on an accelerator).
 
     Returns:
         nats, float32 scalar.
@@ -120,11 +119,7 @@ def linear_loss(
         2.7726
     """
     least = _ROWS if hidden.device.type == "cpu" else _ROWS_ELSEWHERE
-    words, width = weight.shape
-    # as many logits as the gradient of the weight has numbers cost no memory beyond it, and each
-    # chunk adds to the whole of that gradient
-    size = max(least, _LOGITS // words, width if weight.requires_grad else 0)
-    given = (hidden, weight, bias, wanted, chunk or size)
+    given = (hidden, weight, bias, wanted, chunk or max(least, _LOGITS // len(weight)))
     total: Tensor = _LinearLoss.apply(*given)  # type: ignore[no-untyped-call]
     return total
 
@@ -213,8 +208,8 @@ def _attend(
     options = {**options, "is_causal": True}
     kind, given = query.device.type, query.dtype
     if kind == "cpu" and given.itemsize == 2:
-        # a processor's 16-bit kernel makes many small products: its two passes take 28 ms for 800
-        # tokens where those in 32 bits take 13
+        # the 16-bit kernel of a CPU makes many small products, and takes longer than the 32-bit one
+        # (benchmarks/sixteen_bits.py)
         with torch.autocast(kind, enabled=False):
             wide = query.float(), key.float(), value.float()
             return _attend_each(module, *wide, lengths, window, options).to(given), None
