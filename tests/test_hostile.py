@@ -28,6 +28,7 @@ from activeselect.study.resampling import CurveSet
 from activeselect.study.tables import curves_csv, markdown
 from activeselect.training.module import load_model, load_tokenizer
 from activeselect.training.stage import Stage
+from tests.study.synthetic_results import synthetic_results
 from tests.support import skills, small_run
 
 
@@ -141,6 +142,44 @@ def test_altered_results_are_refused(
 ) -> None:
     (tmp_path / "results.json").write_text(content)
     refused(capsys, "report", str(tmp_path))
+
+
+ALTERED = {
+    "a word for a number": (("curves", 0, "test_accuracy"), "0.5"),
+    "a percentage for a share": (("curves", 0, "test_accuracy"), 50.0),
+    "NaN": (("gain", 0, "gain"), float("nan")),
+    "an infinity where nothing reads it": (("computed", "seconds"), float("inf")),
+    "a list for a row": (("curves", 1), []),
+    "an object for a table": (("selection",), {"a": 1}),
+    "a list for counts": (("selection", 0, "groups"), [1]),
+    "a word for a ratio": (("efficiency", 0, "ratio"), "x"),
+    "an object for a verdict": (("verdicts", 0), {"a": 1}),
+    "a list for the forecast": (("forecast",), [1]),
+    "a column that is gone": (("curves", 0, "strategy"), None),
+    "a score that is text": (("examples", 0, "premem"), "1"),
+    "true for a number": (("cost", 0, "train_s"), True),
+}
+
+
+@pytest.mark.parametrize("case", ALTERED)
+def test_altered_rows_of_results_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, case: str
+) -> None:
+    (*parents, last), value = ALTERED[case]
+    results: Any = json.loads(json.dumps(synthetic_results(seeds=2), default=float))
+    results["computed"] = {}
+    place = results
+    for name in parents:
+        place = place[name]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    error = refused(capsys, "report", str(tmp_path))
+    assert "results.json was altered: " in error
+    assert str(last if isinstance(last, str) else parents[-1]) in error
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
 
 def test_results_with_a_flipped_digit_are_refused(

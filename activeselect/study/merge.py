@@ -232,12 +232,6 @@ def _load(path: Path) -> tuple[Row, Answers | None]:
             if file.exists():
                 Seals(path).check(file, "restore it from a backup, or run the study again")
     results = read_results(path)
-    kinds = {"config": dict, "curves": list, "efficiency": list, "verdicts": list}
-    if odd := [name for name, kind in kinds.items() if not isinstance(results.get(name), kind)]:
-        raise StoreError(
-            f"{path / 'results.json'} was altered: '{odd[0]}' is missing, or of another kind than "
-            "`activeselect compare` writes; restore it from a backup, or run the study again."
-        )
     if "shared_test" in results and (path / ANSWERS_FILE).is_file():
         return results, read_answers(path / ANSWERS_FILE)
     return results, None
