@@ -23,9 +23,9 @@ from activeselect.cli import help as help_text
 from activeselect.cli.configs import (
     check_command,
     find_config,
-    for_tuning,
     known_settings,
     named_configs,
+    read_for_tuning,
 )
 from activeselect.cli.help import CONFIG
 from activeselect.errors import ActiveSelectError, ConfigError, LabelsNeeded, did_you_mean
@@ -155,10 +155,10 @@ def build_parser(entry: Command) -> ArgumentParser:
 
 def _parse(name: str, entry: Command, words: list[str]) -> dict[str, Any]:
     """The values of a command's parameters."""
-    for file in named_configs(words):
-        if name == "tune":
-            words = [word.replace(str(file), for_tuning(file)) for word in words]
-        else:
+    if name == "tune":
+        words = read_for_tuning(words)
+    else:
+        for file in named_configs(words):
             check_command(file, name, entry, commands.COMMANDS)
     parser = build_parser(entry)
     try:

@@ -130,16 +130,28 @@ def check_command(
             )
 
 
-def for_tuning(file: Path) -> str:
-    """What a search for the recipe reads of a config of `train`, `compare` or `tune`, as JSON.
+def read_for_tuning(words: Sequence[str]) -> list[str]:
+    """A command line with what a search reads of each config in the place of its file.
 
     Raises:
-        ConfigError: if a study has several datasets.
+        ConfigError: if a study has several datasets, or no sizes can be read.
     """
+    found: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "--config":
+            word = _for_tuning(Path(word))
+        elif word.startswith("--config="):
+            word = f"--config={_for_tuning(Path(word.removeprefix('--config=')))}"
+        found.append(word)
+    return found
+
+
+def _for_tuning(file: Path) -> str:
+    """What a search for the recipe reads of a config of `train`, `compare` or `tune`, as JSON."""
     held = _held(file) or {}
     if not isinstance(held, dict):
         return str(file)
-    rounds, data = held.get("rounds") or {}, held.get("data")
+    data = held.get("data")
     if isinstance(data, list):
         if len(data) != 1:
             raise ConfigError(
@@ -147,12 +159,26 @@ def for_tuning(file: Path) -> str:
                 "of them in a copy."
             )
         held["data"] = data[0]
-    if rounds.get("mode", "acquire") == "acquire" and rounds.get("budgets"):
-        ends = sorted({min(rounds["budgets"]), max(rounds["budgets"])})
-        held.setdefault("sizes", ends)
+    if sizes := _sizes(held.get("rounds"), file):
+        held.setdefault("sizes", sizes)
     wanted = {field.name for field in fields(TuneConfig)}
     others = {field.name for kind in (RunConfig, StudyConfig) for field in fields(kind)}
-    return json.dumps({key: held[key] for key in held if key in wanted or key not in others})
+    kept = {str(key): held[key] for key in held if key in wanted or key not in others}
+    return json.dumps(kept, default=str)  # a date is a text wherever a setting takes one
+
+
+def _sizes(rounds: Any, file: Path) -> list[int]:
+    """The smallest and the largest train-set size of a study; none where it has no budgets."""
+    if not isinstance(rounds or {}, dict):
+        raise ConfigError(f"rounds: expected settings by name in {file}; received {rounds!r}.")
+    if not rounds or rounds.get("mode", "acquire") != "acquire":
+        return []
+    budgets = rounds.get("budgets") or []
+    if not isinstance(budgets, list) or not all(type(size) is int for size in budgets):
+        raise ConfigError(
+            f"rounds.budgets: expected a list of train-set sizes in {file}; received {budgets!r}."
+        )
+    return sorted({min(budgets), max(budgets)}) if budgets else []
 
 
 def _fits(held: Mapping[str, Any], command: Callable[..., Any]) -> bool:

@@ -6,7 +6,7 @@ import os
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rich.console import Console
 from activeselect.config import StudyConfig, changes, to_plain
 from activeselect.data.inputs import Snapshot, changed, snapshot, snapshot_model, sources_of
 from activeselect.errors import ConfigError, StoreError, StudyError
-from activeselect.files import read_json, read_object, write_json
+from activeselect.files import read_object, write_json
 from activeselect.study.cell import StudyDisplay, check_start, finished, run_cell
 from activeselect.study.collect import collect
 from activeselect.study.merge import conclude
@@ -115,25 +115,39 @@ class Study:
         write_json(out / "study.json", to_plain(self.config))
 
     def _check_inputs(self, out: Path) -> None:
-        """Refuse to put runs on data or of a model that changed beside finished ones."""
-        file = out / "inputs.json"
-        begun = any((out / cell.folder / "config.json").exists() for cell in self.cells)
-        stored: dict[str, Snapshot] = read_json(file) if begun and file.exists() else {}
-        model = f"model {self.config.model}"
         sources = {}
         for name, data in zip(dataset_names(self.config.data), self.config.data, strict=True):
             for part, source in sources_of(data).items():
                 sources[f"{part} set of {name} ({source})"] = source
-        now = {what: snapshot(source, stored.get(what)) for what, source in sources.items()}
-        now[model] = snapshot_model(self.config.model, stored.get(model))
-        for what in sorted(stored.keys() & now.keys()):
-            if files := changed(stored[what], now[what]):
-                raise StoreError(
-                    f"{out} holds runs with another {what}: it was changed since ("
-                    f"{', '.join(files[:3])}). Restore it to continue, or start over in a new "
-                    "folder; runs on old and new data are never averaged."
-                )
-        write_json(file, {**stored, **now})
+        begun = any((out / cell.folder / "config.json").exists() for cell in self.cells)
+        check_inputs(out, self.config.model, sources, begun=begun)
+
+
+def check_inputs(out: Path, model: str, sources: Mapping[str, str], *, begun: bool) -> None:
+    """Note what runs read, or refuse to put runs beside others on other data or another model.
+
+    Args:
+        out: folder of the runs; its ``inputs.json`` is compared and written.
+        model: of the runs.
+        sources: path or hub id by what it is called in the error.
+        begun: whether there are runs already.
+
+    Raises:
+        StoreError: which of them was changed since, and which of its files.
+    """
+    file = out / "inputs.json"
+    stored: dict[str, Snapshot] = read_object(file) if begun and file.exists() else {}
+    now = {what: snapshot(source, stored.get(what)) for what, source in sources.items()}
+    of_model = f"model {model}"
+    now[of_model] = snapshot_model(model, stored.get(of_model))
+    for what in sorted(stored.keys() & now.keys()):
+        if files := changed(stored[what], now[what]):
+            raise StoreError(
+                f"{out} holds runs with another {what}: it was changed since ("
+                f"{', '.join(files[:3])}). Restore it to continue, or start over in a new "
+                "folder; runs on old and new data are never averaged."
+            )
+    write_json(file, {**stored, **now})
 
 
 def run_cells(

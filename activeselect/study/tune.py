@@ -4,6 +4,7 @@ A comparison of strategies is fair when the recipe was chosen for the baseline a
 and without the test set. The working folder::
 
     tune.json          the settings
+    inputs.json        the files of data and model; compared at every start
     data/seed-1000/    train.parquet and held_out.parquet (not for a built-in preset)
     cells/             a run per recipe and seed
     result.json        the grid, what was chosen, and how sure that is
@@ -37,11 +38,19 @@ from activeselect.config import (
     prompt_of,
     to_plain,
 )
+from activeselect.data.inputs import sources_of
 from activeselect.errors import DataError, StoreError, StudyError
-from activeselect.files import make_folder, read_json, replacing, write_json, write_text
+from activeselect.files import (
+    make_folder,
+    read_json,
+    read_object,
+    replacing,
+    write_json,
+    write_text,
+)
 from activeselect.streams import Stream
 from activeselect.study.plan import Cell
-from activeselect.study.study import run_cells
+from activeselect.study.study import check_inputs, run_cells
 
 #: Settings that a working folder may be continued with other values of.
 _EXTENDABLE = ("learning_rates", "epochs", "tuning_seeds", "workers")
@@ -62,7 +71,7 @@ def tune(config: TuneConfig, out: Path, *, console: Console | None = None) -> di
 
     Raises:
         StudyError: if a run fails, or no recipe reaches a single right answer.
-        StoreError: if ``out`` holds a search with other settings.
+        StoreError: if ``out`` holds a search with other settings, data or model.
 
     Example::
 
@@ -95,7 +104,8 @@ def tuning_cells(config: TuneConfig, out: Path) -> list[Cell]:
     """The runs of a search, one per learning rate, number of epochs and seed.
 
     Raises:
-        StoreError: if ``out`` holds a search with other settings.
+        StoreError: if ``out`` holds a search with other settings, or whose data or model was
+            changed since.
         DataError: if too few examples are held out, or too few are left.
     """
     _claim(config, out)
@@ -151,7 +161,9 @@ def choose(cells: Sequence[Cell], out: Path) -> dict[str, Any]:
             "be chosen. Check prompt and checker (`activeselect prompt show`), or try other "
             "learning_rates, more epochs and larger sizes."
         )
-    noise = 1.96 * math.sqrt(2 * best["mean"] * (1 - best["mean"]) / max(judged, 1))
+    # one right and one wrong answer more, so that a share of 1 is not taken for certain
+    share = (best["mean"] * judged + 1) / (judged + 2)
+    noise = 1.96 * math.sqrt(2 * share * (1 - share) / max(judged, 1))
     return {
         "chosen": {name: best[name] for name in ("learning_rate", "epochs")},
         "grid": rows,
@@ -194,13 +206,17 @@ def _claim(config: TuneConfig, out: Path) -> None:
     file, plain = out / "tune.json", to_plain(config)
     if file.exists():
         other = dict.fromkeys(_EXTENDABLE)
-        changed = differences({**read_json(file), **other}, {**plain, **other})
+        changed = differences({**read_object(file), **other}, {**plain, **other})
         if changed:
             raise StoreError(
                 f"{out} holds a search with other settings ({'; '.join(changed)}); use another "
                 "folder, or the same settings."
             )
     make_folder(out)
+    train = sources_of(replace(config.data, test=NO_TEST))  # the test is never opened
+    sources = {f"{part} set ({source})": source for part, source in train.items()}
+    begun = any(out.glob("data/*/*.parquet")) or any(out.glob("cells/*/*/*/config.json"))
+    check_inputs(out, config.model, sources, begun=begun)
     write_json(file, plain)
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from activeselect.cli import run
+from activeselect.cli.configs import read_for_tuning
 from activeselect.config import DataConfig, RecipeConfig, TuneConfig
 from activeselect.errors import ConfigError, DataError, StoreError, StudyError
 from activeselect.study import tune as module
@@ -110,6 +111,81 @@ def test_nothing_is_chosen_where_nothing_is_right(
     with pytest.raises(StudyError, match="No recipe reaches a single right answer"):
         tune(config, tmp_path / "out")
     assert not (tmp_path / "out" / "recipe.yaml").exists()
+
+
+def test_changed_data_is_refused_before_a_search_continues(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "run_cells", stand_in({(1e-4, 2): 0.5, (1e-4, 4): 0.6}, []))
+    config, out = settings(source, learning_rates=(1e-4,), epochs=(2,)), tmp_path / "out"
+    tune(config, out)
+    content = source.read_text()
+    source.write_text(content.replace("so 4 .", "so 5 ."))
+    with pytest.raises(StoreError, match=r"another train set \(.*mine\.jsonl\): it was changed"):
+        tune(replace(config, epochs=(2, 4)), out)
+    source.write_text(content)
+    assert tune(replace(config, epochs=(2, 4)), out)["chosen"]["epochs"] == 4
+    (out / "tune.json").write_text("[]")
+    with pytest.raises(StoreError, match=r"tune\.json is damaged"):
+        tune(config, out)
+
+
+def test_a_search_that_could_not_begin_takes_mended_data(source: Path, tmp_path: Path) -> None:
+    content = source.read_text()
+    source.write_text(content[:1000].rpartition("\n")[0] + "\n")
+    with pytest.raises(DataError, match="held-out problems"):
+        tuning_cells(settings(source), tmp_path / "out")
+    source.write_text(content)
+    assert tuning_cells(settings(source), tmp_path / "out")
+
+
+def test_one_that_is_always_right_is_not_certain_to_be_the_best(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "run_cells", stand_in({(1e-4, 2): 1.0, (1e-4, 4): 1.0}, []))
+    found = tune(settings(source, learning_rates=(1e-4,), epochs=(2, 4)), tmp_path / "out")
+    # 200 answers, all right: (200 + 1) / (200 + 2) = 0.995, 1.96 sqrt(2 * .995 * .005 / 200)
+    assert found["noise"] == pytest.approx(0.0138, abs=1e-4)
+    assert found["notes"][0] == "Within the noise of it (1.4%): 0.0001 x 4."
+
+
+def test_a_config_is_read_where_it_is_named_and_nowhere_else(tmp_path: Path) -> None:
+    """A file may be called `a`, and the folder of the search after its config."""
+    file = tmp_path / "a.yaml"
+    file.write_text("recipe: {epochs: 3}\nrounds: {budgets: [8, 12, 16]}\nseeds: [0]\n")
+    read = json.dumps({"recipe": {"epochs": 3}, "sizes": [8, 16]})
+    out = f"{file}-tuned"
+    assert read_for_tuning(["--config", str(file), "--out", out]) == [
+        "--config",
+        read,
+        "--out",
+        out,
+    ]
+    assert read_for_tuning([f"--config={file}", f"--out={out}"]) == [
+        f"--config={read}",
+        f"--out={out}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("rounds: [1]", "rounds: expected settings by name"),
+        ("rounds: {budgets: 150}", "rounds.budgets: expected a list"),
+        ("rounds: {budgets: [150, x]}", "rounds.budgets: expected a list"),
+        ("data: {source: nowhere.jsonl, name: 2024-01-01}", "nowhere.jsonl"),
+        ("recipe: {clip: .inf}", "recipe.clip"),
+    ],
+)
+def test_a_config_that_cannot_be_meant_is_refused(
+    lines: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(lines + "\n")
+    assert run(["tune", "--config", str(file), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1
 
 
 def test_too_few_held_out_examples_judge_nothing(source: Path, tmp_path: Path) -> None:
