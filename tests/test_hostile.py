@@ -19,10 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from activeselect.cli import run
 from activeselect.config import PromptConfig, RecipeConfig, RunConfig
+from activeselect.data.inputs import snapshot_model
 from activeselect.data.limits import memory_limit, time_limit
 from activeselect.data.pool import Pool, Problem
 from activeselect.data.prompts import check_texts
-from activeselect.errors import ModelError
+from activeselect.errors import ActiveSelectError, ModelError
 from activeselect.study.efficiency import analyse
 from activeselect.study.resampling import CurveSet
 from activeselect.study.tables import curves_csv, markdown
@@ -204,6 +205,13 @@ def test_weights_without_a_tensor_are_refused(tiny_model: Path, tmp_path: Path) 
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=rf"^The weights of .* lack the tensor '{lost}'"):
         load_model(str(model))
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "{", '{"base_model_name_or_path": null}'])
+def test_adapters_that_name_no_base_model_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "adapter_config.json").write_text(content)
+    with pytest.raises(ActiveSelectError, match=r"adapter_config\.json (names no base|is damaged)"):
+        snapshot_model(str(tmp_path))
 
 
 def test_tied_weights_are_not_missed(tiny_model: Path, tmp_path: Path) -> None:

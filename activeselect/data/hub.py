@@ -55,7 +55,7 @@ def _load(name: str, config: str | None, split: str, revision: str | None, strea
 
 
 def _streamed(parts: Sequence[Any], name: str) -> RowSource:
-    """Rows as they arrive; a connection that breaks is a DataError."""
+    """Rows as they arrive; a connection that breaks, or a file of it, is a DataError."""
 
     def read(_: Sequence[str] | None) -> Rows:
         number = 0
@@ -64,8 +64,8 @@ def _streamed(parts: Sequence[Any], name: str) -> RowSource:
                 for values in part:
                     number += 1
                     yield Row(number, dict(values))
-        except OSError as error:
-            cause = " ".join(str(error).split())[:_LONGEST_CAUSE]
+        except Exception as error:  # of many kinds, as above: a connection, a broken file
+            cause = " ".join(str(error).split())[:_LONGEST_CAUSE] or type(error).__name__
             raise DataError(f"{name!r} broke off after row {number} ({cause}).") from error
 
     names = parts[0].column_names  # a stream may not state them
@@ -90,16 +90,25 @@ def open_saved(folder: Path, split: str) -> RowSource:
     Raises:
         DataError: the folder is damaged, or has no such split.
     """
-    try:
-        saved = datasets.load_from_disk(str(folder))
-    except Exception as error:
-        cause = " ".join(str(error).split())[:_LONGEST_CAUSE]
-        raise DataError(f"{folder} cannot be read as a saved dataset: {cause}") from error
+    saved = saved_dataset(folder)
     if isinstance(saved, datasets.DatasetDict):
         if split not in saved:
             raise DataError(f"{folder} has no split {split!r}. {did_you_mean(split, saved)}")
         saved = saved[split]
     return _source([saved], str(folder))
+
+
+def saved_dataset(folder: Path) -> Any:
+    """What ``save_to_disk`` wrote into a folder.
+
+    Raises:
+        DataError: the folder is damaged.
+    """
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:  # of many kinds: of datasets, of Arrow, of JSON
+        cause = " ".join(str(error).split())[:_LONGEST_CAUSE]
+        raise DataError(f"{folder} cannot be read as a saved dataset: {cause}") from error
 
 
 def _source(parts: Sequence[datasets.Dataset], name: str) -> RowSource:

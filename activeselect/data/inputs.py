@@ -6,12 +6,13 @@ is not read; any other is read once and its checksum compared.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from activeselect.config import BUILT_IN_MODEL, NO_TEST, DataConfig
 from activeselect.data.skills import base_path
+from activeselect.errors import ModelError
+from activeselect.files import read_object
 from activeselect.seals import checksum
 
 #: File below the source -> [bytes, modified (ns), changed (ns), SHA-256].
@@ -94,7 +95,10 @@ def base_of(folder: Path) -> str | None:
     file = folder / ADAPTER_FILE
     if not file.is_file():
         return None
-    return str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    base = read_object(file).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"{file} names no base model (base_model_name_or_path); restore it.")
+    return base
 
 
 #: Of a model's folder; what else lies there says nothing about its answers.

@@ -206,7 +206,10 @@ def _stored_checker(source: str) -> str | None:
     file = Path(source) / ABOUT
     if not Path(source).is_dir() or not is_saved(Path(source)) or not file.is_file():
         return None
-    return str(read_object(file)["checker"])
+    checker = read_object(file).get("checker")
+    if not isinstance(checker, str):
+        raise DataError(f"{file} was altered: it names no checker. Write the pool anew.")
+    return checker
 
 
 def _read_pool(

@@ -62,7 +62,7 @@ class Pool:
             construction.
         checker: name of the answer checker that fits the data (``activeselect.data.answers``).
         grouping: groups to use instead of the column's (see :meth:`grouped`).
-        labels: trace and answer by position, for problems that came without (:meth:`labelled`).
+        labels: trace and answer by position, for problems that came without (:meth:`with_labels`).
 
     Example:
         >>> problems = [Problem(0, "1 + 1 ?", "so 1 + 1 = 2", "2")]
@@ -184,6 +184,8 @@ class Pool:
     def __getitem__(self, index: int | slice) -> Problem | Pool:
         if isinstance(index, slice):
             return self.subset(range(*index.indices(len(self))))
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"pool: expected a position below {len(self)}; received {index}.")
         return self.problems([int(index) % len(self)])[0]
 
     def __iter__(self) -> Iterator[Problem]:

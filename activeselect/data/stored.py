@@ -21,7 +21,8 @@ from typing import Any
 import datasets
 
 from activeselect.data.columns import ColumnNames
-from activeselect.data.hub import ABOUT
+from activeselect.data.hub import ABOUT, saved_dataset
+from activeselect.data.inputs import changed, snapshot
 from activeselect.data.load import open_rows, reader_of
 from activeselect.data.pool import Pool, PoolWriter, Problem
 from activeselect.data.records import rows_of
@@ -54,7 +55,9 @@ def store_pool(
     Args:
         sources: each a file, a folder, a hub id (which is streamed), or an object: a
             ``datasets.IterableDataset``, a ``datasets.Dataset``, a list of dicts.
-        out: the folder; where it holds the same pool already, no source is opened.
+        out: the folder; where it holds the same pool already, no source is opened. Files are known
+            by their content, a hub id by its name, and an object by its kind and place alone: give
+            other objects another folder.
         shares: of the sources in the pool, as many as there are, summing to 1; they hold after
             every problem, up to one. Writing ends where a source has no more. Default: one source
             after the other.
@@ -71,7 +74,7 @@ def store_pool(
         group get the name of their source.
 
     Raises:
-        StoreError: if ``out`` holds something else.
+        StoreError: if ``out`` holds something else, or a file was changed since it was read.
         DataError: if a source cannot be read, or a row is broken.
         ConfigError: if a setting is out of its range.
 
@@ -102,6 +105,7 @@ def store_pool(
         _problems(source, name, split, named, checker, on_bad_row, append_answer)
         for source, name in zip(sources, names, strict=True)
     ]
+    files = {str(s): snapshot(str(s)) for s in sources if isinstance(s, str | Path)}
     make_folder(out.parent)
     part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -125,7 +129,8 @@ def store_pool(
         kept = [found[name] for name in names]
         dropped = [reader.dropped for reader in readers]
         about = {"settings": settings, "checker": pool.checker, "problems": kept}
-        write_json(part / "pool" / ABOUT, {**about, "rows_left_out": dropped})
+        about |= {"rows_left_out": dropped, "files": files}
+        write_json(part / "pool" / ABOUT, about)
         (part / "pool").replace(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -226,13 +231,23 @@ def _read(out: Path, settings: Mapping[str, Any]) -> Pool:
     if not (out / ABOUT).is_file():
         raise StoreError(f"{out} exists and holds no stored pool; name another folder.")
     about = read_object(out / ABOUT)
-    changed = [key for key, value in settings.items() if about["settings"].get(key) != value]
-    if changed:
+    written, checker = about.get("settings"), about.get("checker")
+    if not isinstance(written, dict) or not isinstance(checker, str):
+        raise StoreError(f"{out / ABOUT} was altered; delete the folder, and write the pool anew.")
+    other = [key for key, value in settings.items() if written.get(key) != value]
+    if other:
         raise StoreError(
-            f"{out} holds a pool that was written with other {', '.join(changed)}; name another "
+            f"{out} holds a pool that was written with other {', '.join(other)}; name another "
             "folder, or delete this one."
         )
-    return Pool(datasets.load_from_disk(str(out)), checker=about["checker"])
+    for source, before in about.get("files", {}).items():
+        now = snapshot(source, before)
+        if now and (names := changed(before, now)):  # one that is gone is not needed any more
+            raise StoreError(
+                f"{out} holds a pool of {source} as it was: it was changed since "
+                f"({', '.join(names[:3])}). Name another folder, or delete this one."
+            )
+    return Pool(saved_dataset(out), checker=checker)
 
 
 @contextmanager

@@ -90,3 +90,11 @@ def test_a_difficulty_is_part_of_the_content_where_it_is_stated(pool: Pool) -> N
 
 def test_the_fingerprint_of_a_pool_without_difficulty_never_changes(pool: Pool) -> None:
     assert pool.fingerprint == "897faa9b0c13259f"
+
+
+def test_a_position_that_is_not_there_is_no_other_problem() -> None:
+    pool = Pool.from_problems([Problem(i, f"{i} ?", "so 1", "1") for i in (3, 4)], checker="number")
+    assert (pool[1].id, pool[-2].id) == (4, 3)
+    for place in (2, -3):
+        with pytest.raises(IndexError, match=f"below 2; received {place}"):
+            pool[place]

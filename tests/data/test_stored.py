@@ -127,3 +127,54 @@ def test_broken_rows_and_settings(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(StoreError, match="holds no stored pool"):
         store_pool([rows("ann", 2)], tmp_path / "other", checker="number")
+
+
+def test_a_file_that_was_changed_is_not_passed_over(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "bob.jsonl", tmp_path / "pool"
+    content = "".join(json.dumps(row) + "\n" for row in rows("bob", 9))
+    file.write_text(content)
+    argv = ["pool", str(file), "--out", str(out), "checker=number"]
+    assert run(argv) == 0
+    file.write_text(content.replace("so 4", "so 5"))
+    capsys.readouterr()
+    assert run(argv) == 2
+    assert "bob.jsonl as it was: it was changed since (bob.jsonl)" in capsys.readouterr().err
+    file.write_text(content)  # another time, the same content
+    assert run(argv) == 0
+    file.unlink()  # the pool is all that is needed
+    assert run(argv) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("pool.json", "[]"), ("pool.json", "{}"), ("state.json", "{"), ("state.json", "{}")],
+)
+def test_a_damaged_pool_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str
+) -> None:
+    out = tmp_path / "pool"
+    file = tmp_path / "bob.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows("bob", 9)))
+    argv = ["pool", str(file), "--out", str(out), "checker=number"]
+    assert run(argv) == 0
+    (out / name).write_text(content)
+    capsys.readouterr()
+    assert run(argv) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises((DataError, StoreError)):
+        load_pool(out)
+
+
+def test_a_stream_that_breaks_off_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> Iterator[dict[str, str]]:
+        yield from rows("ann", 3)
+        raise ValueError("not a line of JSON")
+
+    broken = datasets.IterableDataset.from_generator(read)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: broken)
+    with pytest.raises(DataError, match=r"broke off after row 3 \(not a line of JSON\)"):
+        store_pool(["some/stream"], tmp_path / "pool", checker="number")
