@@ -38,6 +38,8 @@ _FOLDS = 5
 _VOCABULARY, _CHUNK = 20_000, 20_000
 #: TF-IDF components of the questions, and as many of the traces.
 _COMPONENTS = 40
+#: Errors of the average size that count among the closest.
+_AVERAGE = 5
 
 
 @dataclass(frozen=True)
@@ -347,7 +349,8 @@ class CarryOver:
     expected to be like the mean, and a strategy that prefers some draws at random.
 
     The standard error of a value is that of the cross-validated predictions near it: the root of
-    the mean squared error among the tenth of them (at least 30) that are closest in value.
+    the mean squared error among the tenth of them (at least 30) that are closest in value, and five
+    of the average size.
 
     Args:
         ways: by name, simplest first.
@@ -475,10 +478,15 @@ def _best(squares: Mapping[str, FloatArray]) -> str:
 
 
 def _local_error(guess: FloatArray, square: FloatArray, expected: FloatArray) -> FloatArray:
-    """Root mean squared error of the predictions closest to each expected value, ``[C]``."""
+    """Root mean squared error of the predictions closest to each expected value, ``[C]``.
+
+    A few errors of the average size count among them: where all of the closest happen to be right,
+    a rare miss would otherwise be thought impossible.
+    """
     order = np.argsort(guess, kind="stable")
     width = min(max(len(guess) // 10, 30), len(guess))
     total = np.concatenate([[0.0], np.cumsum(square[order])])
     place = np.searchsorted(guess[order], expected)
     start = np.clip(place - width // 2, 0, len(guess) - width)
-    return np.asarray(np.sqrt(np.maximum(total[start + width] - total[start], 0.0) / width))
+    near = np.maximum(total[start + width] - total[start], 0.0)
+    return np.asarray(np.sqrt((near + _AVERAGE * square.mean()) / (width + _AVERAGE)))

@@ -113,6 +113,22 @@ def test_a_group_counts_in_the_regression_by_its_shrunken_mean() -> None:
     assert 0.2 < expected[-1] < 0.55
 
 
+def test_a_rare_miss_is_not_thought_impossible() -> None:
+    """Where all of the closest predictions happen to be right, one of the others is not."""
+    ratios = []
+    for seed in range(8):
+        look = features(4000, seed)
+        rng = np.random.default_rng(seed)
+        often = look.counts[:, 0] >= 13
+        value = (rng.random(4000) < np.where(often, 0.5, 0.002)).astype(float)
+        shown, train, rest = split(value, 500)
+        carried = CarryOver({"regression": by_regression(look)}, train, rest).carried(shown)
+        assert carried.by == "regression"
+        ratios.append(np.mean(((value[rest] - carried.value) / carried.error) ** 2))
+        assert (carried.error > 0).all()
+    assert np.sqrt(np.mean(ratios)) < 1.1  # rather too careful than too sure
+
+
 def test_a_group_of_which_nothing_is_known_is_no_error_where_groups_decide_all() -> None:
     groups = np.repeat([0, 1, 3], 40).astype(np.int32)  # no example of group 2
     value = (groups == 1).astype(float)
