@@ -24,6 +24,7 @@ MEASURES = {
     "accuracy": "accuracy of the samples",
     "prequential": "accuracy before it was trained on",
 }
+_MOST_COLUMNS = 5  # that 80 columns hold
 CURVE_COLUMNS = (
     "dataset",
     "strategy",
@@ -156,13 +157,18 @@ def results_table(results: Results) -> Table:
 
     One line per strategy, one column per budget: mean test accuracy with its 95% interval over
     seeds, and below it the data-efficiency ratio with its interval. Green and red mark intervals
-    that exclude 1.
+    that exclude 1. Of more than five budgets five are shown, the last among them.
     """
     datasets = dataset_names(results)
-    budgets = sorted({row["budget"] for row in results.get("curves") or []})
+    measured = sorted({row["budget"] for row in results.get("curves") or []})
+    last = len(measured) - 1
+    places = {round(i * last / (_MOST_COLUMNS - 1)) for i in range(_MOST_COLUMNS)}
+    budgets = [b for i, b in enumerate(measured) if last < _MOST_COLUMNS or i in places]
+    left_out = len(measured) - len(budgets)
+    more = f"; {left_out} more points are in the report" if left_out else ""
     table = Table(
         title="Test accuracy, and how much less data it took than " + baseline_of(results),
-        caption="95% intervals over seeds; a ratio counts only where its interval excludes 1",
+        caption="95% intervals over seeds; a ratio counts only where its interval excludes 1" + more,
     )
     if len(datasets) > 1:
         table.add_column("dataset", style="bold")

@@ -291,5 +291,15 @@ def test_terminal_table(results: dict[str, Any]) -> None:
     assert "±" in text
 
 
+def test_of_many_points_the_terminal_shows_five(results: dict[str, Any]) -> None:
+    row = results["curves"][0]
+    seen = [row | {"budget": budget, "samples_seen": budget} for budget in range(600, 5400, 600)]
+    table = results_table({"curves": seen, "config": results["config"]})
+    heads = [str(column.header) for column in table.columns]
+    assert heads == ["strategy", "600", "1,800", "3,000", "3,600", "4,800", "whole curve"]
+    assert "3 more points are in the report" in str(table.caption)
+    assert "more points" not in str(results_table(results).caption)
+
+
 def test_markdown_text_is_escaped() -> None:
     assert escaped("a|b_<c>") == "a\\|b\\_\\<c\\>"
