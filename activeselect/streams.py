@@ -16,6 +16,7 @@ class Stream(IntEnum):
     INITIAL = 6  #: the first train set of an acquiring run
     PROBE = 7  #: a strategy's probe
     CANDIDATES = 8  #: candidates that are scored before an acquisition
+    WEIGH = 26  #: a strategy's weights over a train set that grows
     PROMPT = 9  #: worked examples in a prompt
     AUDITED = 19  #: problems that an audit asks
     RESAMPLED = 20  #: problems drawn again for an interval

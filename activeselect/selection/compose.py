@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from activeselect.errors import StrategyError
 from activeselect.selection.registry import StrategySpec, create
@@ -105,6 +106,25 @@ class _Composition(Strategy):
         except StrategyError as error:
             raise StrategyError(f"Strategy '{self.name}', {where}: {error}") from error
 
+    def weigh(self, context: SelectionContext, rng: np.random.Generator) -> Selection | None:
+        """The product of its parts' weights: what one of them leaves out is left out."""
+        answers = [part.weigh(context, rng) for part in self.parts_]
+        weight = np.ones(1 + int(context.train.max(initial=-1)))
+        for answer in answers:
+            if answer is not None:
+                own = np.zeros_like(weight)
+                own[answer.index] = answer.weight
+                weight *= own
+        if all(answer is None for answer in answers):
+            return None
+        kept = context.train[weight[context.train] > 0]
+        return Selection.of(kept, weight[kept])
+
+    @property
+    def weighs(self) -> bool:
+        """Whether one of its parts does."""
+        return any(part.weighs for part in self.parts_)
+
     def state_dict(self) -> dict[str, Any]:
         return {"parts": [part.state_dict() for part in self.parts_]}
 
@@ -153,6 +173,81 @@ class Filter(_Composition):
         """That of `then`, or else of `by`, unfiltered: what is measured first is not judged yet."""
         by, then = self.parts_
         return probe(then if "prequential" in then.requires else by, context, budget, rng)
+
+
+class Denoise(_Composition):
+    """Set aside examples whose answer the model contradicts with confidence.
+
+    An example is doubted if none of its sampled completions reaches its answer, they agree with
+    each other on another one, and the model answers most of the group that the example is in: its
+    neighbours are right, and it never is. Doubted examples are not trained on until a later
+    measurement clears them; `then` chooses as if they were not there.
+
+    Prefers: what `then` prefers among what is not doubted.
+    Helps: where some reference answers are wrong and nothing marks them.
+    Hurts: where the model is wrong with confidence on a rare kind of problem within a group that it
+        masters; and measured late, when wrong answers have been memorized and nothing contradicts
+        them.
+    Costs: what `then` costs, and sampled completions of the train examples.
+    Source: this project; after confident learning (Northcutt et al., arXiv 1911.00068) with
+        agreement of sampled answers as the confidence (Wang et al., arXiv 2203.11171).
+
+    Args:
+        then: the strategy that chooses.
+        agreement: least share of the completions that state one and the same answer, in (0, 1].
+        mastered: least accuracy of its group, the example itself left out, in (0, 1].
+    """
+
+    name: ClassVar[str] = "denoise"
+
+    def __init__(
+        self, then: StrategySpec = "random", agreement: float = 0.5, mastered: float = 0.5
+    ) -> None:
+        expect_share(agreement=agreement, mastered=mastered)
+        self.then = then
+        self.agreement = agreement
+        self.mastered = mastered
+        self._adopt({"then": then})
+        self.requires = tuple(dict.fromkeys([*self.requires, "accuracy", "agreement"]))
+
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """Let ``then`` select; when reweighting, among what is not doubted."""
+        (then,) = self.parts_
+        if not context.reweights:
+            return ask(then, context, budget, rng)
+        return ask(then, among(context, self._kept(context)), budget, rng)
+
+    def weigh(self, context: SelectionContext, rng: np.random.Generator) -> Selection | None:
+        """Leave out what is doubted, and what ``then`` leaves out."""
+        kept = among(context, self._kept(context))
+        return super().weigh(kept, rng) or Selection.of(kept.train, reason="not doubted")
+
+    @property
+    def weighs(self) -> bool:
+        """Always."""
+        return True
+
+    def probe(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        """That of ``then``."""
+        return probe(self.parts_[0], context, budget, rng)
+
+    def _kept(self, context: SelectionContext) -> IntArray:
+        return context.train[~self.doubted(context)]
+
+    def doubted(self, context: SelectionContext) -> NDArray[np.bool_]:
+        """Which train examples are doubted, bool ``[T]``.
+
+        Never all of a group: what is doubted has accuracy 0, and the others' mean is above it.
+        """
+        accuracy = context.latest("accuracy")[context.train]
+        agreement = context.latest("agreement")[context.train]
+        groups = context.groups[context.train]
+        known = ~np.isnan(accuracy)
+        size = int(groups.max(initial=0)) + 1
+        right = np.bincount(groups[known], accuracy[known], size)
+        others = np.bincount(groups[known], minlength=size)[groups] - known
+        rate = (right[groups] - np.where(known, accuracy, 0.0)) / np.maximum(others, 1)
+        return (accuracy == 0) & (agreement >= self.agreement) & (rate >= self.mastered)
 
 
 class Mixture(_Composition):
@@ -286,6 +381,10 @@ class Schedule(_Composition):
         selection = probe(self._now(context), context, budget, rng)
         self._stages += len(selection.index) == budget  # nothing is left to select
         return selection
+
+    def weigh(self, context: SelectionContext, rng: np.random.Generator) -> Selection | None:
+        """As the strategy of the moment does."""
+        return self._now(context).weigh(context, rng)
 
     def _now(self, context: SelectionContext) -> Strategy:
         done = context.round if self.unit == "round" else self._stages + 1

@@ -146,6 +146,21 @@ class Strategy(ABC):
         """
         return Selection.of([])
 
+    def weigh(self, context: SelectionContext, rng: np.random.Generator) -> Selection | None:
+        """How strongly each train example is trained on, in a run that acquires.
+
+        Asked after each scored round, and before a stage that follows others; ``context`` shows
+        the train set as candidates, as when reweighting. What is left out stays in the train set
+        (it was bought) and is not trained on until a later answer brings it back. Default: None,
+        all alike.
+        """
+        return None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it has such weights: whether :meth:`weigh` is its own."""
+        return type(self).weigh is not Strategy.weigh
+
     def state_dict(self) -> dict[str, Any]:
         """State carried between rounds beyond the parameters; plain numbers, lists and strings."""
         return {}

@@ -168,7 +168,8 @@ def results_table(results: Results) -> Table:
     more = f"; {left_out} more points are in the report" if left_out else ""
     table = Table(
         title="Test accuracy, and how much less data it took than " + baseline_of(results),
-        caption="95% intervals over seeds; a ratio counts only where its interval excludes 1" + more,
+        caption="95% intervals over seeds; a ratio counts only where its interval excludes 1"
+        + more,
     )
     if len(datasets) > 1:
         table.add_column("dataset", style="bold")

@@ -178,6 +178,21 @@ def check_repeats(build: Build) -> None:
         _expect(untouched, "draws from numpy's global generator; use `rng`", build(), where)
 
 
+def check_weighs(build: Build) -> None:
+    """Weights over a train set that grows, if it has any, are of that train set, and repeat."""
+    for where, world in worlds(build()).items():
+        if not build().weighs or not world.context().reweights:
+            continue
+        first, again = (build().weigh(world.context(), np.random.default_rng(3)) for _ in "ab")
+        if first is None or again is None:
+            _expect(first is again, "weighs otherwise with the same seed", build(), where)
+            continue
+        whole = replace(world, budget=len(world.train))
+        _valid(build(), first, whole, where)
+        _expect(len(first.index) > 0, "left nothing to train on", build(), where)
+        _expect(_same(first, again), "weighs otherwise with the same seed", build(), where)
+
+
 def check_leaves_its_inputs_alone(build: Build) -> None:
     """Nothing that is shown to a strategy is changed, its own parameters included."""
     strategy = build()
@@ -249,6 +264,7 @@ CHECKS: tuple[Callable[[Build], None], ...] = (
     check_keeps_its_promises,
     check_accepts_or_refuses_nothing,
     check_repeats,
+    check_weighs,
     check_leaves_its_inputs_alone,
     check_pickles,
     check_resumes,

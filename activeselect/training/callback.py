@@ -248,6 +248,8 @@ class ActiveSelection(lightning.Callback):
             if len(unknown):
                 self.measurer.score_prequential(model, unknown)
                 self.measurer.store_prequential(epoch=0)
+        if self.round and not (self.reweights or self.epoch or self.consumed):
+            self._weigh(model)  # by what earlier stages have measured
 
     def trained(self, index: IntArray, tokens: int) -> None:
         """These examples (pool positions, with repetitions) were trained on, ``tokens`` in all."""
@@ -280,6 +282,16 @@ class ActiveSelection(lightning.Callback):
                     model, self.train, times_seen=self.times_seen, epoch=epoch
                 )
                 log("select/examples", float(len(self.sampler.selection.index)))
+            else:
+                self._weigh(model, log)
+
+    def _weigh(self, model: Any, log: Callable[..., None] = lambda *_, **__: None) -> None:
+        selection = self.selector.weigh(
+            model, self.train, times_seen=self.times_seen, epoch=self.epoch
+        )
+        if selection is not None:
+            self.sampler.selection = selection
+            log("select/examples", float(len(selection.index)))
 
     def acquire(self, model: Any, candidates: IntArray, budget: int) -> IntArray:
         """Let the strategy choose new examples; measure what it asks for before it does.

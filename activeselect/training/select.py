@@ -18,7 +18,7 @@ from activeselect.selection.neighbours import neighbourhood_of
 from activeselect.selection.strategy import Selection, SelectionContext, Strategy
 from activeselect.streams import Stream
 from activeselect.training.measure import Measurer
-from activeselect.training.selections import reasons_of, record_selection
+from activeselect.training.selections import reasons_of, record_selection, record_weights
 
 _Ask = Callable[[SelectionContext, int, np.random.Generator], Selection]
 
@@ -72,6 +72,26 @@ class Selector:
         )
         if self.record is not None:
             self.note(epoch, [(selection, self._reasons(selection, context))])
+        return selection
+
+    def weigh(
+        self, model: Any, train: IntArray, *, times_seen: IntArray, epoch: int
+    ) -> Selection | None:
+        """Weights over the train set while it grows; None from a strategy that has none.
+
+        The arguments are those of :meth:`reweight`.
+        """
+        if not self.strategy.weighs:
+            return None
+        context = self._context(model, train, train, times_seen)
+
+        def weigh(context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+            return self.strategy.weigh(context, rng) or Selection.of(train)
+
+        selection = self._ask(weigh, context, len(train), epoch=epoch, stream=Stream.WEIGH)
+        if self.record is not None and rank() == 0:
+            parts = [(selection, self._reasons(selection, context))]
+            record_weights(self.record, self.measurer.stage, epoch, self.measurer.pool, parts)
         return selection
 
     def note(self, number: int, parts: list[tuple[Selection, list[str]]]) -> None:

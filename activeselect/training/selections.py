@@ -10,6 +10,9 @@ set and round N what is trained on after epoch N. One row per example::
     score   what it was chosen by (weight, rank value, share of its group, place in the order of
             choice); null where chance alone decided
     reason  in words
+
+A strategy may also weigh the train set of an acquiring run. ``weights-S-E.parquet`` holds what is
+trained on in stage S after epoch E, in the same columns; what is missing in it is left out.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ SCHEMA = pa.schema(
     ]
 )
 _ROUND = re.compile(r"round-(\d+)\.parquet")
+_WEIGHTS = re.compile(r"weights-(\d+)-(\d+)\.parquet")
 WHAT = ("selected", "train", "scores")
 FORMATS = ("jsonl", "parquet", "hf")
 
@@ -56,6 +60,21 @@ def record_selection(
         pool: that the selections point into.
         parts: selections, and for each of their examples why it was chosen.
     """
+    _record(folder / f"round-{number}.parquet", pool, parts)
+
+
+def record_weights(
+    folder: Path,
+    stage: int,
+    epoch: int,
+    pool: Pool,
+    parts: Iterable[tuple[Selection, Sequence[str]]],
+) -> None:
+    """Write ``weights-STAGE-EPOCH.parquet``; the other arguments are as above."""
+    _record(folder / f"weights-{stage}-{epoch}.parquet", pool, parts)
+
+
+def _record(file: Path, pool: Pool, parts: Iterable[tuple[Selection, Sequence[str]]]) -> None:
     tables = []
     for selection, reasons in parts:
         size = len(selection.index)
@@ -68,7 +87,7 @@ def record_selection(
             pa.array(reasons, pa.string()),
         ]
         tables.append(pa.table(columns, schema=SCHEMA))
-    with replacing(folder / f"round-{number}.parquet") as temporary:
+    with replacing(file) as temporary:
         pq.write_table(pa.concat_tables(tables), temporary)
 
 
@@ -169,12 +188,28 @@ def _selected(run: Path, config: RunConfig, selections: dict[int, pa.Table]) -> 
 
 
 def _train(run: Path, config: RunConfig, selections: dict[int, pa.Table]) -> pa.Table:
-    if config.rounds.mode == "acquire":
-        return pa.concat_tables(selections.values()).select(["id", "index", "weight"])
     first, last = selections[min(selections)], selections[max(selections)]
+    if config.rounds.mode == "acquire":
+        first = pa.concat_tables(selections.values())
+        weights = _newest_weights(run / "selections")
+        if weights is None:
+            return first.select(["id", "index", "weight"])
+        # what was acquired after these weights has not been judged
+        judged = len(pa.concat_tables(selections[n] for n in selections if n <= weights[0]))
+        last = pa.concat_tables([weights[1], first.slice(judged)])
     weight = dict(zip(last["index"].to_pylist(), last["weight"].to_pylist(), strict=True))
     now = pa.array([weight.get(i, 0.0) for i in first["index"].to_pylist()], pa.float64())
     return first.select(["id", "index"]).append_column("weight", now)
+
+
+def _newest_weights(folder: Path) -> tuple[int, pa.Table] | None:
+    """The stage of the last weights over a train set that grows, and they themselves."""
+    found = {
+        (int(match[1]), int(match[2])): file
+        for file in folder.glob("weights-*.parquet")
+        if (match := _WEIGHTS.fullmatch(file.name))
+    }
+    return (max(found)[0], pq.read_table(found[max(found)])) if found else None
 
 
 def _scores(run: Path, config: RunConfig, selections: dict[int, pa.Table]) -> pa.Table:

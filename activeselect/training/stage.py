@@ -113,7 +113,8 @@ class Stage:
         self.model, self.tokenizer = self._starting_model(), given.tokenizer
         self.pool: Pool = given.data.pool
         self.resumes = once(folder.checkpoint(self.number).exists)
-        self.common = common_stage(given.shared, self.config, self.number, train, len(self.pool))
+        shared = None if given.strategy.weighs else given.shared  # it trains in a way of its own
+        self.common = common_stage(shared, self.config, self.number, train, len(self.pool))
         self.followed = False  # another run has trained it
         self.losses: list[float | None] = [None, None]  # before training, in the last epoch
         # a reference model is each strategy's own

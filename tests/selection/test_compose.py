@@ -93,6 +93,100 @@ def test_noise_is_kept_from_premem() -> None:
     assert 0 not in world.groups[ask(strategy, world).index]
 
 
+# --- denoise -----------------------------------------------------------------------------------
+
+
+def doubted_slowly(
+    accuracy: list[float], agreement: list[float], groups: list[int], least: float, mastered: float
+) -> set[int]:
+    """Which of the examples are doubted, one after the other."""
+    found = set()
+    for i, own in enumerate(groups):
+        others = [
+            accuracy[j]
+            for j, group in enumerate(groups)
+            if group == own and j != i and not np.isnan(accuracy[j])
+        ]
+        rate = sum(others) / len(others) if others else 0.0
+        if accuracy[i] == 0 and agreement[i] >= least and rate >= mastered:
+            found.add(i)
+    return found
+
+
+MEASURED = st.tuples(
+    st.sampled_from([0.0, 0.0, 0.25, 0.5, 1.0, float("nan")]),
+    st.sampled_from([0.25, 0.5, 0.75, 1.0]),
+    st.integers(0, 2),
+)
+
+
+@given(st.lists(MEASURED, min_size=1, max_size=30), st.sampled_from([0.25, 0.5, 0.8]))
+def test_what_the_model_contradicts_is_doubted(
+    measured: list[tuple[float, float, int]], mastered: float
+) -> None:
+    accuracy, agreement, groups = (list(column) for column in zip(*measured, strict=True))
+    agreement = [a if b == b else float("nan") for a, b in zip(agreement, accuracy, strict=True)]
+    then = Watcher()
+    strategy = create({"name": "denoise", "then": then, "mastered": mastered})
+    everything = np.arange(len(groups))
+    context = SelectionContext(
+        round=1,
+        candidates=everything,
+        train=everything,
+        times_seen=everything,
+        groups=np.array(groups, dtype=np.int32),
+        signals={
+            "accuracy": lambda: np.array([accuracy]),
+            "agreement": lambda: np.array([agreement]),
+        },
+    )
+    wanted = set(everything) - doubted_slowly(accuracy, agreement, groups, 0.5, mastered)
+    chosen = strategy.select(context, len(groups), np.random.default_rng(0))
+    assert set(chosen.index.tolist()) == wanted == set(then.asked[0][0].candidates.tolist())
+    weighed = strategy.weigh(context, np.random.default_rng(0))
+    assert weighed is not None
+    assert set(weighed.index.tolist()) == wanted
+
+
+class Odd(Strategy):
+    """Trains on the odd positions, in proportion to them."""
+
+    name = "odd"
+
+    def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
+        return Selection.of(context.candidates[:budget])
+
+    def weigh(self, context: SelectionContext, rng: np.random.Generator) -> Selection:
+        odd = context.train[context.train % 2 == 1]
+        return Selection.of(odd, odd.astype(float))
+
+
+class FromTen(Odd):
+    """Trains on what stands from position 10 on."""
+
+    name = "from-ten"
+
+    def weigh(self, context: SelectionContext, rng: np.random.Generator) -> Selection:
+        return Selection.of(context.train[context.train >= 10])
+
+
+def test_what_one_part_leaves_out_is_left_out() -> None:
+    world = reweighting(Odd())
+    rng = np.random.default_rng(0)
+    both = create({"name": "filter", "by": Odd(), "then": FromTen()})
+    weighed = both.weigh(world.context(), rng)
+    wanted = [i for i in sorted(world.train.tolist()) if i % 2 and i >= 10]
+    assert weighed is not None
+    assert sorted(weighed.index.tolist()) == wanted
+    np.testing.assert_array_equal(weighed.weight, weighed.index)
+    steps = create({"name": "schedule", "steps": {0: "random", 1: Odd()}})
+    assert steps.weigh(replace(world, round=0).context(), rng) is None
+    assert steps.weigh(replace(world, round=1).context(), rng) is not None
+    alike = create({"name": "filter", "by": "loss", "then": "random"})
+    assert both.weighs and steps.weighs and not alike.weighs
+    assert alike.weigh(world.context(), rng) is None
+
+
 # --- mixture -----------------------------------------------------------------------------------
 
 

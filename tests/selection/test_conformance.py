@@ -70,6 +70,13 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"by": {"name": "mixture", "parts": [{"share": 1.0, "strategy": "ifd"}]}, "then": "loss"},
         {"by": "random", "then": {"class_path": PROBER}},
         {"by": {"class_path": PROBER}, "then": "target-difficulty"},
+        {"by": "denoise", "then": "loss", "keep": 1.0},
+    ],
+    "denoise": [
+        {"then": "premem", "agreement": 1.0, "mastered": 0.2},
+        {},
+        {"then": {"class_path": PROBER}},
+        {"then": {"name": "denoise", "then": "allocate"}},
     ],
     "mixture": [
         {"parts": [{"share": 0.2, "strategy": "random"}, {"share": 0.8, "strategy": "premem"}]},
