@@ -31,6 +31,7 @@ from activeselect.scoring.families import (
     rereads_after,
     uncompiled,
 )
+from activeselect.scoring.memory import give_back
 from activeselect.streams import Stream
 
 # --- Special tokens
@@ -267,7 +268,10 @@ def generate(
                 logits, rows = batch.make_room(), batch.active
                 uniform = uniforms(streams[rows], batch.counts[rows]) if temperature > 0 else None
                 batch.append(draw(logits, uniform, temperature, top_p), ends, stopped)
-    return batch.completions()
+    completions = batch.completions()
+    del batch
+    give_back()
+    return completions
 
 
 def longest_completions(model: Any, prompts: IntArray, max_new_tokens: int) -> IntArray:

@@ -247,7 +247,8 @@ class Denoise(_Composition):
         right = np.bincount(groups[known], accuracy[known], size)
         others = np.bincount(groups[known], minlength=size)[groups] - known
         rate = (right[groups] - np.where(known, accuracy, 0.0)) / np.maximum(others, 1)
-        return (accuracy == 0) & (agreement >= self.agreement) & (rate >= self.mastered)
+        doubted: NDArray[np.bool_] = accuracy == 0
+        return doubted & (agreement >= self.agreement) & (rate >= self.mastered)
 
 
 class Mixture(_Composition):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from activeselect.data.answers import get_checker
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import batches_by_tokens, encode
 from activeselect.errors import ModelError
-from activeselect.scoring.memory import is_out_of_memory, run_batches
+from activeselect.scoring.memory import _trim, give_back, is_out_of_memory, run_batches
 from activeselect.scoring.scorer import LiveScorer
 
 PROMPT = PromptConfig(prompt="{question} ", target="{trace}")
@@ -133,3 +134,23 @@ def test_scores_are_the_same_with_less_memory(
         scorer.evaluate(small, items, answers).correct,
         scorer.evaluate(model, items, answers).correct,
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_freed_memory_is_given_back() -> None:
+    """Small arrays that stay between larger ones that go: the gaps are the system's again."""
+    page = os.sysconf("SC_PAGE_SIZE")
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * page
+
+    if _trim() is None:
+        pytest.skip("the C library has no malloc_trim")
+    before = resident()
+    held = [(b"x" * (100_000 + i), bytearray(100)) for i in range(2000)]
+    kept = [small for _, small in held]
+    assert resident() > before + 150_000_000
+    del held
+    give_back()
+    assert resident() < before + 50_000_000
+    assert len(kept) == 2000

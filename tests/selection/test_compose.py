@@ -183,7 +183,7 @@ def test_what_one_part_leaves_out_is_left_out() -> None:
     assert steps.weigh(replace(world, round=0).context(), rng) is None
     assert steps.weigh(replace(world, round=1).context(), rng) is not None
     alike = create({"name": "filter", "by": "loss", "then": "random"})
-    assert both.weighs and steps.weighs and not alike.weighs
+    assert [part.weighs for part in (both, steps, alike)] == [True, True, False]
     assert alike.weigh(world.context(), rng) is None
 
 

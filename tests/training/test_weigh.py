@@ -94,9 +94,10 @@ def test_weights_are_on_record_and_exported(whole: Path, tmp_path: Path) -> None
     export(whole, what="train", format="parquet", out=tmp_path / "train.parquet")
     rows = pq.read_table(tmp_path / "train.parquet").to_pydict()
     assert len(rows["index"]) == 32
-    assert all((weight > 0) == (i % 2 == 1) for i, weight in zip(
-        rows["index"], rows["weight"], strict=True
-    ))
+    assert all(
+        (weight > 0) == (i % 2 == 1)
+        for i, weight in zip(rows["index"], rows["weight"], strict=True)
+    )
 
 
 def test_a_stopped_run_goes_on_with_the_same_weights(
