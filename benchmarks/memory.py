@@ -22,6 +22,7 @@ from typing import Any
 
 from activeselect.config import (
     DataConfig,
+    LoraConfig,
     PromptConfig,
     RecipeConfig,
     RoundsConfig,
@@ -34,6 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bf16-mixed": {"precision": "bf16-mixed", "batch_size": 8},
     "32-true": {"precision": "32-true", "batch_size": 8},
     "bf16-true": {"precision": "bf16-true", "batch_size": 8},
+    "adapters": {"precision": "bf16-true", "batch_size": 8, "lora": LoraConfig(rank=16)},
 }
 
 

@@ -3,9 +3,10 @@
 A model that has been fine-tuned on ``budget`` random problems of a preset (0: the base model)
 answers ``examples`` problems that it was not trained on: ``samples`` completions give the signals
 and the accuracy that as many labels would give; ``truth`` other completions, of other random
-streams, give the accuracy that counts as true. Printed: Spearman's correlation with it.
+streams, give the accuracy that counts as true. Printed: Spearman's correlation with it, its mean
+over seeds with a 95% interval (Student's t).
 
-    python -m research.label_free --samples 4 --truth 16
+    python -m research.label_free --seeds '[100,101,102,103,104]' --examples 200 --truth 12
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, t
 
 from activeselect.arrays import FloatArray, IntArray
 from activeselect.config import (
@@ -50,7 +51,7 @@ def label_free(
     samples: int = 4,
     truth: int = 16,
 ) -> None:
-    """Print one row per preset and train-set size: means over the seeds.
+    """Print one row per preset and train-set size: means over the seeds, with intervals.
 
     Args:
         presets: of the built-in benchmark.
@@ -65,9 +66,16 @@ def label_free(
     for preset in presets:
         for budget in budgets:
             rows = [_one(preset, budget, seed, examples, samples, truth) for seed in seeds]
-            mean = np.nanmean(rows, axis=0)
-            cells = " | ".join(f"{value:.2f}" for value in mean)
+            cells = " | ".join(_with_interval(column) for column in np.transpose(rows))
             print(f"| {preset} | {budget} | {cells} |", flush=True)
+
+
+def _with_interval(values: FloatArray) -> str:
+    mean = f"{values.mean():.2f}"
+    if len(values) < 2:
+        return mean
+    wide = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return f"{mean} ± {wide:.2f}"
 
 
 def _one(

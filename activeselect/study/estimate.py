@@ -436,10 +436,13 @@ def memory_of(config: RunConfig, shape: Shape) -> float:
 
 
 def _measuring(scoring: ScoringConfig, shape: Shape, number: int) -> float:
-    """Bytes of the key-value cache and of the logits of all completions under way."""
+    """Bytes of the key-value cache and of the logits of all completions under way.
+
+    The cache counts twice: while rows leave or join, the old and the new one are both there.
+    """
     rows = min(scoring.batch_tokens / shape.tokens, max(shape.pool, shape.test) * scoring.samples)
     cache = min(scoring.batch_tokens, rows * (shape.tokens + scoring.max_new_tokens)) * shape.kept
-    return cache * number + rows * shape.vocabulary * (8 + number)
+    return 2 * cache * number + rows * shape.vocabulary * (8 + number)
 
 
 def seconds_of(work: Work, shape: Shape) -> float:
