@@ -15,7 +15,9 @@ from activeselect.selection.strategy import (
     SelectionContext,
     Strategy,
     draw,
+    draw_quota,
     expect_share,
+    weighted_choice,
 )
 
 # The curves that a group may have: accuracy before any example and after very many, the number of
@@ -31,12 +33,14 @@ _PRIOR_GROUPS = 2.0
 class Allocate(Strategy):
     """Learn each group's learning curve from prequential accuracy; spend where it rises most.
 
-    A part of every acquisition is drawn at random and answered by the current model before it is
+    A part of every acquisition is drawn at random (as the target questions are mixed, where there
+    are any) and answered by the current model before it is
     trained on. These answers, and all earlier ones, say what accuracy each group had with how many
     train examples. A Bayesian fit of saturating curves (whose prior the groups share and learn
     together; a group may also turn out not to rise at all) predicts what further examples bring,
     and the rest of the budget goes, by water-filling, where the expected number of newly
-    answered problems of the pool per example is largest.
+    answered problems of the pool, or share of newly answered target questions, per example is
+    largest.
 
     Prefers: groups that are large, not yet mastered, and rising or still unknown; within a group
         every candidate is equally likely.
@@ -54,7 +58,8 @@ class Allocate(Strategy):
         unlearnable: prior probability that a group cannot be learned, in [0, 1).
         trust: how far a group's share of the pool is believed to be its share of the test: the
             exponent of that share, in [0, 1]. 1 believes it, 0 counts all groups alike. In between
-            a large group that may be useless, or absent from the test, is a smaller risk.
+            a large group that may be useless, or absent from the test, is a smaller risk. Where
+            there are target questions, their shares count as they are, and this does not.
     """
 
     name: ClassVar[str] = "allocate"
@@ -72,26 +77,20 @@ class Allocate(Strategy):
 
     def probe(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         size = min(round(self.probe_share * budget), len(context.candidates))
+        if context.target is not None:  # a group is measured as often as it will be asked
+            members = context.groups[context.candidates]
+            share = context.target[members] / np.bincount(members)[members]
+            return Selection.of(context.candidates[weighted_choice(share, size, rng)])
         return Selection.of(rng.choice(context.candidates, size=size, replace=False))
 
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:
         quota = self.quota(context, min(budget, len(context.candidates)))
-        members = context.groups[context.candidates]
         if context.reweights:  # nothing can be added: the same shares as sampling weights
+            members = context.groups[context.candidates]
             times = quota / np.maximum(np.bincount(members, minlength=len(quota)), 1)
             weight = self.probe_share + (1 - self.probe_share) * times[members]
             return draw(context, weight, budget, rng)
-        order = rng.permutation(len(members))
-        order = order[np.argsort(members[order], kind="stable")]
-        first = np.searchsorted(members[order], np.arange(len(quota)))
-        place = np.arange(len(order)) - first[members[order]]  # within its group, at random
-        chosen = order[place < quota[members[order]]]
-        share = quota[members[chosen]] / np.bincount(members, minlength=len(quota))[members[chosen]]
-        return Selection.of(
-            context.candidates[chosen],
-            score=share,
-            reason="share of its group that is worth buying",
-        )
+        return draw_quota(context, quota, rng, reason="share of its group that is worth buying")
 
     def quota(self, context: SelectionContext, budget: int) -> IntArray:
         """How many of the next ``budget`` examples each group should get, int64 ``[G]``."""
@@ -108,7 +107,8 @@ class Allocate(Strategy):
         accuracy = np.stack(
             [p @ curve(curves, n + steps).T for p, n in zip(belief, have, strict=True)]
         )
-        gain = whole[:, None] ** self.trust * (accuracy - accuracy[:, :1])
+        mass = whole**self.trust if context.target is None else context.target[:size]
+        gain = mass[:, None] * (accuracy - accuracy[:, :1])
         return water_fill(gain, steps, room, budget)
 
 

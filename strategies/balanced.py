@@ -12,6 +12,7 @@ from activeselect.selection.strategy import (
     SelectionContext,
     Strategy,
     draw,
+    draw_quota,
 )
 
 
@@ -41,17 +42,8 @@ class Balanced(Strategy):
             return draw(context, 1 / room[members], budget, rng)
         have = np.bincount(context.groups[context.train], minlength=size)
         quota = level(have, room, min(budget, len(members)), rng)
-        order = rng.permutation(len(members))
-        order = order[np.argsort(members[order], kind="stable")]
-        first = np.searchsorted(members[order], np.arange(size))
-        place = np.arange(len(order)) - first[members[order]]  # within its group, at random
-        chosen = order[place < quota[members[order]]]
-        share = quota[members[chosen]] / np.bincount(members, minlength=len(quota))[members[chosen]]
-        return Selection.of(
-            context.candidates[chosen],
-            score=share,
-            reason="share of its group that brings all groups to one size",
-        )
+        reason = "share of its group that brings all groups to one size"
+        return draw_quota(context, quota, rng, reason=reason)
 
 
 def level(have: IntArray, room: IntArray, budget: int, rng: np.random.Generator) -> IntArray:

@@ -8,6 +8,7 @@ from activeselect.config.audit import FEWEST_WORDINGS, HEDGES, AuditConfig, RunA
 from activeselect.config.data import (
     BUILT_IN_MODEL,
     NO_TEST,
+    PRESET_TARGET,
     PROMPTS,
     SKILLS_PREFIX,
     DataConfig,
@@ -41,6 +42,7 @@ __all__ = [
     "NEAR",
     "NO_TEST",
     "PRECISIONS",
+    "PRESET_TARGET",
     "PROMPTS",
     "SCHEDULES",
     "SKILLS_PREFIX",

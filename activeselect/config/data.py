@@ -10,6 +10,8 @@ from activeselect.files import is_folder_name
 
 #: What ``data.test`` says for data that has no test set.
 NO_TEST = "none"
+#: What ``data.target`` says for the questions that a built-in preset makes itself.
+PRESET_TARGET = "preset"
 #: Where a model or a preset comes with the package instead of from a folder or the hub.
 BUILT_IN_MODEL = "skills-base"
 SKILLS_PREFIX = "skills:"
@@ -23,6 +25,10 @@ class DataConfig:
         source: ``skills:PRESET`` (built in), a path or hub id of GSM8K or MATH, or any JSONL,
             Parquet or CSV file, ``datasets`` folder or hub id.
         test: the test set, as ``source``; default: the source's test split; ``none``: no test.
+        target: a few questions like those that the model will be asked, for strategies that follow
+            them: a file, folder or hub id as ``test``, of which only the questions (and the groups,
+            where they are visible) are read; or ``preset``: those of a built-in preset, mixed as
+            its test is.
         question, trace, answer, group, id, difficulty: column names, where the source's defaults
             do not fit.
         subset, revision: configuration and commit of a hub dataset.
@@ -32,7 +38,8 @@ class DataConfig:
         on_leak: what to do about questions of the test in the pool: ``keep`` (they are counted and
             listed), ``drop`` them from the pool, or ``stop``.
         on_bad_row: ``stop`` or ``skip`` (skipped rows are counted and listed).
-        limit, test_limit: use only the first rows.
+        limit, test_limit, target_limit: use only the first rows; of a preset, ``target_limit`` is
+            the number of its target questions (default: 100).
         pool_size: problems in the pool of a built-in preset.
         groups: ``visible`` or ``hidden``: strategies see the pool as one group, as most data comes;
             the report still tells the groups apart, and the oracle knows them.
@@ -55,6 +62,7 @@ class DataConfig:
 
     source: str = "skills:mixed"
     test: str | None = None
+    target: str | None = None
     question: str | None = None
     trace: str | None = None
     answer: str | None = None
@@ -70,6 +78,7 @@ class DataConfig:
     on_bad_row: Literal["stop", "skip"] = "stop"
     limit: int | None = None
     test_limit: int | None = None
+    target_limit: int | None = None
     pool_size: int | None = None
     groups: Literal["visible", "hidden"] = "visible"
     traces: str | None = None
@@ -90,9 +99,30 @@ class DataConfig:
         )
         usable = self.name is None or is_folder_name(self.name)
         require(usable, "data.name", "a name without / and \\, not only dots", self.name)
-        for name in ("limit", "test_limit", "pool_size"):
+        for name in ("limit", "test_limit", "target_limit", "pool_size"):
             value = getattr(self, name)
             require(value is None or value > 0, f"data.{name}", "a positive number", value)
+        self._check_target()
+
+    def _check_target(self) -> None:
+        require(
+            self.target != PRESET_TARGET or self.preset is not None,
+            "data.target",
+            f"a file, folder or hub id with data.source={self.source}, which is no built-in preset",
+            self.target,
+        )
+        require(
+            self.target is None or bool(self.target),
+            "data.target",
+            "a file, folder or hub id",
+            self.target,
+        )
+        require(
+            self.target is not None or self.target_limit is None,
+            "data.target_limit",
+            "nothing without data.target",
+            self.target_limit,
+        )
 
     @property
     def preset(self) -> str | None:

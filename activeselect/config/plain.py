@@ -96,7 +96,8 @@ def config_hash(plain: Mapping[str, Any]) -> str:
 def settings_of_scores(config: RunConfig) -> dict[str, Any]:
     """The plain settings that decide what a run's scores are."""
     plain = to_plain(config)
-    plain["data"].pop("name")  # earlier versions had none, and it decides nothing
+    for name in ("name", "target", "target_limit"):  # these decide no score
+        plain["data"].pop(name)  # earlier versions had none of them
     return {name: value for name, value in plain.items() if name not in _INCIDENTAL + HARDWARE}
 
 

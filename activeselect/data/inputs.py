@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from activeselect.config import BUILT_IN_MODEL, NO_TEST, DataConfig
+from activeselect.config import BUILT_IN_MODEL, NO_TEST, PRESET_TARGET, DataConfig
 from activeselect.data.skills import base_path
 from activeselect.errors import ModelError
 from activeselect.files import read_object
@@ -54,11 +54,12 @@ def changed(before: Mapping[str, list[int | str]], now: Mapping[str, list[int | 
 
 
 def sources_of(data: DataConfig) -> dict[str, str]:
-    """What a dataset's train and test set are read from; nothing for a generated one."""
+    """What a dataset's train, test and target set are read from; nothing for a generated one."""
+    target = {} if data.target in (None, PRESET_TARGET) else {"target": str(data.target)}
     if data.preset is not None:
-        return {}
+        return target
     test = {} if data.test in (None, NO_TEST) else {"test": str(data.test)}
-    return {"train": data.source, **test}
+    return {"train": data.source, **test, **target}
 
 
 def model_source(model: str) -> str:

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from activeselect.arrays import IntArray
-from activeselect.config import NO_TEST, DataConfig, PromptConfig
+from activeselect.config import NO_TEST, PRESET_TARGET, DataConfig, PromptConfig
 from activeselect.data.answers import get_checker
 from activeselect.data.chains import Known
 from activeselect.data.columns import PLAIN, ColumnNames, Layout
@@ -35,7 +34,7 @@ from activeselect.data.hub import (
 )
 from activeselect.data.interventions import intervene, written_by_skills, wrong_completions
 from activeselect.data.pool import Pool, PoolWriter
-from activeselect.data.skills import build_preset, shown
+from activeselect.data.skills import TARGETS, build_preset, shown, target_questions
 from activeselect.data.tabular import (
     EXTENSIONS,
     BadRow,
@@ -136,23 +135,14 @@ def load_pool(
         append_answer=append_answer,
         labels_required=labels_required,
     )
-    pool, lines, dropped, rows_read = _read_pool(rows, builder, limit)
-    if dropped and (on_bad_row == "stop" or not len(pool)):
-        raise_bad_rows(rows.name, rows.unit, dropped, rows_read)
-    report = DataReport(
-        source=rows.name,
+    pool, report = _read_pool(rows, builder, limit, on_bad_row)
+    return pool, replace(
+        report,
         split=split,
         layout=layout.name,
-        columns=builder.roles,
         checker=checker or builder.checker.name,
-        unit=rows.unit,
-        rows_read=rows_read,
-        dropped=tuple(dropped),
-        kept_lines=lines,
         unlabelled=0 if labels_required else int((~pool.is_labelled).sum()),
-        revision=rows.revision,
     )
-    return pool, report
 
 
 def reader_of(
@@ -213,9 +203,9 @@ def _stored_checker(source: str) -> str | None:
 
 
 def _read_pool(
-    rows: RowSource, builder: ProblemBuilder, limit: int | None
-) -> tuple[Pool, IntArray, list[BadRow], int]:
-    """The pool, the line of each problem, the broken rows, and the number of rows read."""
+    rows: RowSource, builder: ProblemBuilder, limit: int | None, on_bad_row: OnBadRow
+) -> tuple[Pool, DataReport]:
+    """The pool, and the account of its rows."""
     writer = PoolWriter()
     lines = array("q")  # eight bytes a row
     dropped: list[BadRow] = []
@@ -229,7 +219,21 @@ def _read_pool(
             lines.append(row.line)
             writer.append(result)
     pool = writer.finish(checker=builder.checker.name)
-    return pool, np.array(lines, dtype=np.int64), dropped, rows_read
+    if dropped and (on_bad_row == "stop" or not len(pool)):
+        raise_bad_rows(rows.name, rows.unit, dropped, rows_read)
+    report = DataReport(
+        source=rows.name,
+        split="",
+        layout=PLAIN.name,
+        columns=builder.roles,
+        checker=builder.checker.name,
+        unit=rows.unit,
+        rows_read=rows_read,
+        dropped=tuple(dropped),
+        kept_lines=np.array(lines, dtype=np.int64),
+        revision=rows.revision,
+    )
+    return pool, report
 
 
 def _known_columns(rows: RowSource) -> tuple[str, ...]:
@@ -324,6 +328,8 @@ class LoadedData:
         test: the test problems; None without a test.
         prompt: how a problem becomes text.
         reports: what was left out, by split.
+        target: questions like those that the model will be asked, without traces and answers; None
+            where none were named.
 
     Example:
         >>> from activeselect.data.pool import Problem
@@ -337,6 +343,7 @@ class LoadedData:
     test: Pool | None
     prompt: PromptConfig
     reports: dict[str, DataReport] = field(default_factory=dict)
+    target: Pool | None = None
 
 
 #: What ``data.source`` and ``data.test`` say where a pool was given in Python.
@@ -351,7 +358,7 @@ def load_data(
     pool: Pool | None = None,
     test: Pool | None = None,
 ) -> LoadedData:
-    """Load or generate the pool and the test set; the pool's traces as ``config.traces`` says.
+    """Load or generate pool, test and target questions; traces as ``config.traces`` says.
 
     Args:
         seed: of a generated preset; real data does not depend on it.
@@ -369,9 +376,8 @@ def load_data(
     """
     if pool is not None:
         pool = _intervened(config, pool, seed)
-        return LoadedData(
-            pool.hidden() if config.groups == "hidden" else pool, test, PromptConfig()
-        )
+        pool = pool.hidden() if config.groups == "hidden" else pool
+        return _with_target(config, LoadedData(pool, test, PromptConfig()))
     if config.source.startswith(GIVEN):
         raise DataError(
             f"data.source: {config.source} is a pool that a program held in Python; give it again: "
@@ -382,14 +388,17 @@ def load_data(
         given = {name: size for name, size in sizes.items() if size is not None}
         data = _built(config.preset, seed, **given)
         pool = _intervened(config, data.pool, seed)
-        pool = pool.hidden() if config.groups == "hidden" else shown(pool)
-        return LoadedData(pool, data.test, SKILLS_PROMPT)
+        loaded = LoadedData(_seen(config, pool), data.test, SKILLS_PROMPT)
+        if config.target == PRESET_TARGET:
+            asked = target_questions(data, seed, config.target_limit or TARGETS)
+            return replace(loaded, target=_seen(config, asked))
+        return _with_target(config, loaded)
     pool, report = _read(config, config.source, "train", config.limit, labels_required)
     pool = _intervened(config, pool, seed)
     if config.groups == "hidden":
         pool = pool.hidden()
     if config.test == NO_TEST:
-        return LoadedData(pool, None, PromptConfig(), {"train": report})
+        return _with_target(config, LoadedData(pool, None, PromptConfig(), {"train": report}))
     kind = "file" if Path(config.source).is_file() else "saved dataset"
     if config.test is None and (kind == "file" or is_single(Path(config.source))):
         raise ConfigError(
@@ -398,7 +407,47 @@ def load_data(
         )
     test, test_report = _read(config, config.test or config.source, "test", config.test_limit)
     pool, report = _without_leaks(config, pool, report, test, test_report)
-    return LoadedData(pool, test, PromptConfig(), {"train": report, "test": test_report})
+    reports = {"train": report, "test": test_report}
+    return _with_target(config, LoadedData(pool, test, PromptConfig(), reports))
+
+
+def _seen(config: DataConfig, pool: Pool) -> Pool:
+    """The problems of a preset in the groups that strategies may see."""
+    return pool.hidden() if config.groups == "hidden" else shown(pool)
+
+
+def _with_target(config: DataConfig, data: LoadedData) -> LoadedData:
+    """The data with the target questions that the config names.
+
+    Of their rows nothing is looked at but the question and, where groups are visible, the group;
+    both stand in the columns where the pool has them.
+
+    Raises:
+        DataError: if nothing readable is there, or there is no column of questions.
+    """
+    if config.target is None:
+        return data
+    rows = open_rows(config.target, "test", config.subset, config.revision)
+    known = data.reports["train"].columns if "train" in data.reports else {}
+    columns = {
+        role: known.get(role, getattr(config, role) or role)
+        for role in ("question", "group")
+        if role == "question" or config.groups == "visible"
+    }
+    there = _known_columns(rows)
+    if columns["question"] not in there:
+        raise DataError(
+            f"data.target: expected {rows.name} to have its questions in the column "
+            f"{columns['question']!r}, as the pool has; received the columns {', '.join(there)}. "
+            "Rename the column."
+        )
+    roles = {role: name for role, name in columns.items() if name in there}
+    builder = ProblemBuilder(
+        roles, get_checker(data.pool.checker), unit=rows.unit, labels_required=False
+    )
+    target, report = _read_pool(rows, builder, config.target_limit, config.on_bad_row)
+    report = replace(report, split="target", unlabelled=len(target))
+    return replace(data, target=target, reports={**data.reports, "target": report})
 
 
 def _without_leaks(

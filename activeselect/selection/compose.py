@@ -93,6 +93,7 @@ class _Composition(Strategy):
         """Build the parts; the keys say where in the config they stand."""
         self.parts_ = tuple(self._build(where, spec) for where, spec in specs.items())
         self.requires = tuple(dict.fromkeys(name for p in self.parts_ for name in p.requires))
+        self.needs_target = any(part.needs_target for part in self.parts_)
         references = {part.reference for part in self.parts_ if part.reference}
         if len(references) > 1:
             raise ValueError(f"parts share one reference model; received {sorted(references)}")

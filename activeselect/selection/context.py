@@ -130,6 +130,9 @@ class SelectionContext:
         vector_signals: those that are a vector per example, each a function that returns float32
             ``[N, D]``; NaN rows where not measured.
         near: see :meth:`spread` and :meth:`scores`.
+        target: share of each group among the target questions (``data.target``), positive unless
+            the pool has nothing of the group, adding up to 1, float64 ``[G]``
+            (:func:`activeselect.data.target.target_shares`); None: there are none.
 
     Example:
         >>> context = SelectionContext(
@@ -149,6 +152,7 @@ class SelectionContext:
     signals: Mapping[str, Callable[[], FloatArray]] = field(default_factory=dict)
     vector_signals: Mapping[str, Callable[[], NDArray[np.float32]]] = field(default_factory=dict)
     near: Neighbourhood = field(default_factory=_Nowhere)
+    target: FloatArray | None = None
 
     @cached_property
     def reweights(self) -> bool:

@@ -178,6 +178,25 @@ def draw(
     )
 
 
+def draw_quota(
+    context: SelectionContext, quota: IntArray, rng: np.random.Generator, *, reason: str
+) -> Selection:
+    """Finish a strategy that thinks in groups and acquires: so many of each, at random within it.
+
+    Args:
+        quota: candidates to draw of each group, at most as many as it has, int64 ``[G]``.
+        reason: why a group gets its number, for the record.
+    """
+    members = context.groups[context.candidates]
+    order = rng.permutation(len(members))
+    order = order[np.argsort(members[order], kind="stable")]
+    first = np.searchsorted(members[order], np.arange(len(quota)))
+    place = np.arange(len(order)) - first[members[order]]  # within its group, at random
+    chosen = order[place < quota[members[order]]]
+    share = quota[members[chosen]] / np.bincount(members, minlength=len(quota))[members[chosen]]
+    return Selection.of(context.candidates[chosen], score=share, reason=reason)
+
+
 def draw_top(
     context: SelectionContext,
     score: FloatArray,

@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from activeselect.errors import ActiveSelectError, StrategyError, did_you_mean
+from activeselect.errors import ActiveSelectError, ConfigError, StrategyError, did_you_mean
 from activeselect.scoring.signals import relative_cost
 from activeselect.selection.strategy import Strategy
 
@@ -85,6 +85,20 @@ def create(spec: StrategySpec | Strategy) -> Strategy:
         return cls(**params)
     except (TypeError, ValueError) as error:
         raise StrategyError(f"Strategy '{cls.name}': {error}.") from error
+
+
+def check_target(strategy: Strategy, *, given: bool) -> None:
+    """Refuse a strategy that cannot choose without target questions where there are none.
+
+    Raises:
+        ConfigError: if it needs them.
+    """
+    if strategy.needs_target and not given:
+        raise ConfigError(
+            f"strategy: '{strategy.name}' needs target questions, a few like those that the model "
+            "will be asked; received none. Name a file of them in data.target (of a built-in "
+            "preset: data.target=preset), or choose another strategy."
+        )
 
 
 def _find_class(params: dict[str, Any]) -> type[Strategy]:

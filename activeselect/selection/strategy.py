@@ -27,6 +27,7 @@ from activeselect.selection.context import SelectionContext as SelectionContext
 from activeselect.selection.draw import choose as choose
 from activeselect.selection.draw import draw as draw
 from activeselect.selection.draw import draw_best as draw_best
+from activeselect.selection.draw import draw_quota as draw_quota
 from activeselect.selection.draw import draw_top as draw_top
 from activeselect.selection.draw import ranks as ranks
 from activeselect.selection.draw import weighted_choice as weighted_choice
@@ -112,6 +113,8 @@ class Strategy(ABC):
         reference: path of a reference model, for the signal ``reference_loss``.
         knows_groups: whether it is shown the data's own groups where ``data.groups`` hides them or
             ``rounds.regions`` replaces them: for references such as the oracle.
+        needs_target: whether it cannot choose without target questions (``data.target``). May be
+            set per instance.
 
     Example:
         >>> class HighLoss(Strategy):
@@ -132,6 +135,7 @@ class Strategy(ABC):
     favours: Mapping[str, str] = MappingProxyType({})
     reference: str | None = None
     knows_groups: ClassVar[bool] = False
+    needs_target: bool = False
 
     @abstractmethod
     def select(self, context: SelectionContext, budget: int, rng: np.random.Generator) -> Selection:

@@ -453,7 +453,8 @@ def _add_choices(body: Row, runs: Sequence[FinishedRun]) -> None:
 
 
 def knowledge_in_words(config: Row, names: Sequence[str]) -> list[str]:
-    """What the strategies of a study were shown of the groups, a sentence per built-in preset.
+    """What the strategies of a study were shown, a sentence per built-in preset, and per dataset
+    with target questions.
 
     Args:
         config: the study's settings, plain.
@@ -465,7 +466,9 @@ def knowledge_in_words(config: Row, names: Sequence[str]) -> list[str]:
     """
     notes = []
     for data, name in zip(config["data"], names, strict=True):
-        if not str(data.get("source", "")).startswith(SKILLS_PREFIX):
+        preset = str(data.get("source", "")).startswith(SKILLS_PREFIX)
+        asked = data.get("target") is not None
+        if not preset and not asked:
             continue
         regions = config["rounds"].get("regions")
         if regions:
@@ -474,7 +477,10 @@ def knowledge_in_words(config: Row, names: Sequence[str]) -> list[str]:
             shown = "no groups"
         else:
             shown = "the group labels"
-        notes.append(f"{name}: strategies were shown {shown}; an oracle knew more.")
+        if asked:
+            shown += ", and how unlabelled target questions spread over them"
+        more = "; an oracle knew more" if preset else ""
+        notes.append(f"{name}: strategies were shown {shown}{more}.")
     return notes
 
 

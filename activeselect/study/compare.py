@@ -18,7 +18,7 @@ from activeselect.study.verdicts import mask_verdict
 DATA = "unique_examples"
 _JUDGED = ("efficiency", "targets", "gain", "oracle_share", "controls")
 #: Strategies that measure nothing: what one that does has to beat.
-FREE = ("random", "balanced", "difficulty", "longest")
+FREE = ("random", "balanced", "target-mixture", "difficulty", "longest")
 
 Row = dict[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 from activeselect.config import BUILT_IN_MODEL, DataConfig, RecipeConfig, RunConfig, StudyConfig
 from activeselect.data.skills import get_preset, tuning
 from activeselect.errors import ConfigError, require
-from activeselect.selection.registry import create
+from activeselect.selection.registry import check_target, create
 from activeselect.study.oracle import informed_targets, oracle_targets
 
 #: What ``strategies: {oracle: preset}`` means: the targets come from the preset's learning curves.
@@ -71,6 +71,8 @@ def dataset_names(data: Sequence[DataConfig]) -> list[str]:
         stem = preset or config.source.rstrip("/").split("/")[-1].split(".")[0] or "data"
         if config.groups == "hidden":
             stem += "-hidden"
+        if config.target is not None:
+            stem += "-target"
         if config.traces is not None:
             stem += "-" + config.traces.replace(":", "-")
         name, number = stem, 2
@@ -95,7 +97,7 @@ def plan(config: StudyConfig) -> list[Cell]:
                     cells.append(Cell(dataset, label, seed, _of_length(run, samples), samples))
     for cell in cells:
         _check_points(cell.config, len(config.rounds.samples))
-        create(cell.config.strategy)
+        check_target(create(cell.config.strategy), given=cell.config.data.target is not None)
     return cells
 
 

@@ -29,6 +29,7 @@ class World:
     Attributes:
         signals: measurements by name, float64 ``[R, N]``; NaN = not measured.
         vectors: vector signals by name, float32 ``[N, D]``.
+        target: whether there are target questions; later groups are then asked for more often.
     """
 
     candidates: IntArray
@@ -39,11 +40,13 @@ class World:
     vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     round: int = ROUNDS
     budget: int = BUDGET
+    target: bool = False
 
     def context(self) -> SelectionContext:
         """What a strategy is shown, made of arrays that cannot be written to."""
         groups, train = _frozen(self.groups), _frozen(self.train)
         candidates = _frozen(self.candidates)
+        parts = np.arange(1.0, len(self.group_names) + 1)
         return SelectionContext(
             round=self.round,
             candidates=candidates,
@@ -54,6 +57,7 @@ class World:
             signals={name: partial(_frozen, v) for name, v in self.signals.items()},
             vector_signals={name: partial(_frozen, v) for name, v in self.vectors.items()},
             near=GroupNeighbourhood(groups, train, candidates),
+            target=_frozen(parts / parts.sum()) if self.target else None,
         )
 
     def changed(self, change: Callable[[FloatArray], FloatArray]) -> World:
@@ -84,6 +88,7 @@ def acquiring(strategy: Strategy, seed: int = 0) -> World:
             for name in strategy.requires
             if name in VECTORS
         },
+        target=strategy.needs_target,
     )
 
 
@@ -127,6 +132,7 @@ def worlds(strategy: Strategy) -> dict[str, World]:
             usual, train=usual.train[::-1], candidates=usual.candidates[::-1]
         )
         found[f"{mode}, budget 1"] = replace(usual, budget=1)
+        found[f"{mode}, target questions"] = replace(usual, target=True)
         if usual.vectors:
             for name, value in {"zero": 0.0, "alike": 1.0}.items():
                 same = {key: np.full_like(v, value) for key, v in usual.vectors.items()}
@@ -180,4 +186,5 @@ def preferring(strategy: Strategy, signal: str, kind: str, *, acquire: bool) -> 
         signals=signals,
         vectors={name: vectors.astype(np.float32) for name in strategy.requires if name in VECTORS},
         budget=20 if acquire else 40,
+        target=strategy.needs_target,
     )

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
-from activeselect.arrays import IntArray
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.config import PromptConfig, RoundsConfig, ScoringConfig, prompt_of, settings_from
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import EncodedSet, collate, encoded, with_examples
@@ -26,7 +26,7 @@ from activeselect.scoring.generate import pad_token_of
 from activeselect.scoring.signals import PER_ROUND, measurements
 from activeselect.scoring.store import ScoreStore
 from activeselect.seals import Seals
-from activeselect.selection.registry import StrategySpec, create
+from activeselect.selection.registry import StrategySpec, check_target, create
 from activeselect.selection.sampler import ActiveSampler
 from activeselect.selection.strategy import Selection, Strategy
 from activeselect.streams import Stream
@@ -109,9 +109,12 @@ class ActiveSelection(lightning.Callback):
         selections: folder in which every selection is recorded
             (:mod:`activeselect.training.selections`); acquisitions are numbered on from those
             that led to ``train``.
+        target: share of each group of the pool among the questions that the model will be asked,
+            float ``[G]`` (:func:`activeselect.data.target.target_shares`); default: not known.
 
     Raises:
-        ConfigError: if a setting is out of its range or a signal is unknown.
+        ConfigError: if a setting is out of its range, a signal is unknown, or the strategy needs
+            target shares and there are none.
         StrategyError: if there is no such strategy.
     """
 
@@ -130,6 +133,7 @@ class ActiveSelection(lightning.Callback):
         precision: str | None = None,
         model_of: Callable[[Any], Any] | None = None,
         selections: Path | str | None = None,
+        target: FloatArray | None = None,
         _stage: StageOfRun | None = None,
         **retired: Any,
     ) -> None:
@@ -139,6 +143,13 @@ class ActiveSelection(lightning.Callback):
         stage = _stage or StageOfRun(last_scored=rounds.score_until)
         self.pool, self.tokenizer, self.rounds, self.seed = pool, tokenizer, rounds, seed
         self.strategy = create(strategy)
+        check_target(self.strategy, given=target is not None)
+        if target is not None and np.shape(target) != (len(pool.group_names),):
+            raise ConfigError(
+                f"target: expected one share for each of the pool's {len(pool.group_names)} "
+                f"groups; received shape {np.shape(target)}. Count them with "
+                "activeselect.data.target.target_shares."
+            )
         self.scoring = settings_from(ScoringConfig, "scoring", scoring or {})
         named = prompt_of(prompt) if isinstance(prompt, str) else prompt
         template = settings_from(PromptConfig, "prompt", named or {})
@@ -188,6 +199,7 @@ class ActiveSelection(lightning.Callback):
             seed=seed,
             record=record,
             round=round,
+            target=target,
         )
         if round == 1 and record is not None:
             self.selector.note(

@@ -139,7 +139,7 @@ class RunFolder:
         """Compare what the run was begun with to what it is about to be continued with.
 
         Args:
-            inputs: fingerprint of the train set and of the test set (None = there is none), and
+            inputs: fingerprint of train, test and target set (None = there is none), and
                 the files of the model (:mod:`activeselect.data.inputs`), and the commits of what
                 came from a hub.
 
@@ -151,10 +151,10 @@ class RunFolder:
         stored = self.seals.read_json(self.file("inputs.json"), RESTORE)
         before, now = (some.get("revisions", {}) for some in (stored, inputs))
         found = [
-            f"the {name} set is not the one that it was begun with (fingerprint {stored[name]}, "
-            f"now {inputs[name]}{_revisions(before.get(name), now.get(name))})"
-            for name in ("train", "test")
-            if stored[name] != inputs[name]
+            f"the {name} set is not the one that it was begun with (fingerprint {stored.get(name)},"
+            f" now {inputs.get(name)}{_revisions(before.get(name), now.get(name))})"
+            for name in ("train", "test", "target")
+            if stored.get(name) != inputs.get(name)  # earlier versions had no target
         ]
         if files := changed(stored["model"], inputs["model"]):
             found.append(f"the model was changed since it was begun ({', '.join(files[:3])})")

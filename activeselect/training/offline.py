@@ -129,7 +129,7 @@ class OfflineScoring:
         self.forecaster = forecaster or forecaster_for(
             config.forecast,
             samples=config.scoring.samples,
-            dataset=data.reports["train"].layout if data.reports else "",
+            dataset=data.reports["train"].layout if "train" in data.reports else "",
             model=model.config,
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from activeselect.arrays import IntArray
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.config import (
     NO_TEST,
     RunConfig,
@@ -27,6 +27,7 @@ from activeselect.data.load import GIVEN, fit_to_context, load_data
 from activeselect.data.pool import Pool
 from activeselect.data.prompts import Encoded, check_texts, encode, with_examples
 from activeselect.data.regions import with_regions
+from activeselect.data.target import target_shares
 from activeselect.environment import environment
 from activeselect.errors import ConfigError, DataError, LabelsNeeded, StoreError
 from activeselect.files import explained, read_object, write_text
@@ -35,7 +36,7 @@ from activeselect.scoring.distributed import once
 from activeselect.scoring.families import context_length
 from activeselect.scoring.signals import measurements
 from activeselect.scoring.store import ScoreStore
-from activeselect.selection.registry import create
+from activeselect.selection.registry import check_target, create
 from activeselect.selection.strategy import Strategy
 from activeselect.streams import Stream
 from activeselect.training.adapt import check
@@ -118,6 +119,7 @@ class ActiveRun:
         self.model_files = snapshot_model(config.model)  # before they are read
         self.initial = initial
         self.strategy = strategy or create(config.strategy)
+        check_target(self.strategy, given=config.data.target is not None)
         self.model, self.tokenizer = load_model(config.model)
         check(self.model, config.recipe)
         acquires = config.rounds.mode == "acquire"
@@ -141,11 +143,15 @@ class ActiveRun:
             self.data = replace(self.data, pool=self.data.pool.stated())
         elif config.rounds.regions is not None:
             pool = with_regions(self.data.pool, config.rounds.regions)
-            self.data = replace(self.data, pool=pool)
+            target = self.data.target and self.data.target.hidden()  # its groups are no regions
+            self.data = replace(self.data, pool=pool, target=target)
+        self.target: FloatArray | None = None
+        if self.data.target is not None:
+            self.target = target_shares(self.data.pool, self.data.target)
         self.forecaster = forecaster or forecaster_for(
             config.forecast,
             samples=config.scoring.samples,
-            dataset=self.data.reports["train"].layout if self.data.reports else "",
+            dataset=self.data.reports["train"].layout if "train" in self.data.reports else "",
             model=self.model.config,
         )
         self._check_labels(self.data.pool)
@@ -275,6 +281,7 @@ class ActiveRun:
                     budgets=self.budgets,
                     forecaster=self.forecaster,
                     audit=self.audit,
+                    target=self.target,
                     shared=common,
                     commit=commit_of(self.model),
                     loggers=names,
@@ -289,7 +296,7 @@ class ActiveRun:
 
     def _list_duplicates(self, folder: RunFolder) -> None:
         """Questions that the test asks, too, or that the pool asks twice, one line of JSON each."""
-        rows = self.data.reports["train"].duplicates if self.data.reports else ()
+        rows = self.data.reports["train"].duplicates if "train" in self.data.reports else ()
         if rows:
             lines = (json.dumps(row._asdict()) + "\n" for row in rows)
             write_text(folder.file("duplicates.jsonl"), "".join(lines))
@@ -365,6 +372,7 @@ class ActiveRun:
             "environment": environment(),
             "pool_fingerprint": self.data.pool.fingerprint,
             "test_fingerprint": self.inputs["test"],
+            "target": self._target_of_record(),
             "content_hash": self.content_hash(),
             "model_commit": commit_of(self.model),
             "data": {name: report.to_dict() for name, report in self.data.reports.items()},
@@ -372,6 +380,13 @@ class ActiveRun:
             "cost": state.cost,
         }
         folder.seals.write_json(folder.file("result.json"), result)
+
+    def _target_of_record(self) -> dict[str, Any] | None:
+        """What a strategy could know of the target questions."""
+        if self.data.target is None or self.target is None:
+            return None
+        shares = dict(zip(self.data.pool.group_names, self.target.round(6).tolist(), strict=True))
+        return {"questions": len(self.data.target), "shares": shares}
 
     def content_hash(self, *, of_strategy: bool = True) -> str:
         """Hash of all that decides the result: settings, data, model, code and its versions.
@@ -382,12 +397,13 @@ class ActiveRun:
         aside = ["save_model", "rank_timeout", "checkpoint_every_steps"]
         aside += [] if of_strategy else ["strategy", "measure"]
         settings = {k: v for k, v in to_plain(self.config).items() if k not in aside}
-        test = self.data.test
+        test, target = self.data.test, self.data.target
         return config_hash(
             {
                 "settings": settings,
                 "pool": self.data.pool.fingerprint,
                 "test": test and test.fingerprint,
+                "target": target and target.fingerprint,
                 "model": self.model_fingerprint,
                 "code": code_fingerprint(type(self.strategy) if of_strategy else None),
             }
@@ -395,7 +411,7 @@ class ActiveRun:
 
     def _inputs(self) -> dict[str, Any]:
         """What the run reads, for :meth:`RunFolder.check_inputs`; labels come later."""
-        test = self.data.test
+        test, target = self.data.test, self.data.target
         files = dict(self.model_files)
         if commit := commit_of(self.model):  # of a hub, be it of the base model of adapters alone
             files["commit"] = [0, 0, 0, commit]
@@ -403,6 +419,7 @@ class ActiveRun:
         return {
             "train": self.data.pool.fingerprint,
             "test": test and test.fingerprint,
+            "target": target and target.fingerprint,
             "model": files,
             "revisions": {name: found for name, found in revisions.items() if found},
         }

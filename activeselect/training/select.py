@@ -34,6 +34,7 @@ class Selector:
         seed: of the draws.
         record: folder in which every selection is recorded; None: it is not.
         round: number under which the next acquisition is recorded; default: after the stage's.
+        target: share of each group among the target questions, float64 ``[G]``; None: none.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Selector:
         seed: int,
         record: Path | None = None,
         round: int | None = None,
+        target: FloatArray | None = None,
     ) -> None:
         self.strategy, self.measurer, self.record = strategy, measurer, record
+        self.target = target
         self._round = measurer.stage + 1 if round is None else round
         self.what, self.near, self.seed = what, near, seed
         #: Signals that all measurements are made for, and the fixed ones.
@@ -218,6 +221,7 @@ class Selector:
             near=neighbourhood_of(
                 pool, train, candidates, near=self.near, embedding=vectors.get("embedding")
             ),
+            target=self.target,
         )
 
     def _history_of(self, name: str) -> FloatArray:

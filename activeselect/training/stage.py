@@ -11,7 +11,7 @@ from typing import Any
 import lightning
 import numpy as np
 
-from activeselect.arrays import IntArray
+from activeselect.arrays import FloatArray, IntArray
 from activeselect.config import PromptConfig, RunConfig
 from activeselect.data.answers import get_checker
 from activeselect.data.load import LoadedData
@@ -59,6 +59,7 @@ class StageInputs:
         budgets: train-set sizes of all stages.
         forecaster: forecasts test accuracy after each round that measured premem.
         audit: asks the model as it is, where the config wants it.
+        target: share of each group among the target questions, float64 ``[G]``; None: none.
         shared: folder in which runs that differ in their strategy alone meet.
         commit: of the hub that the model came from; None for a folder.
         loggers: names of the loggers of metrics.
@@ -76,6 +77,7 @@ class StageInputs:
     budgets: tuple[int, ...]
     forecaster: Forecaster | None
     audit: RunAudit | None
+    target: FloatArray | None
     shared: Path | None
     commit: str | None
     loggers: Sequence[str]
@@ -134,6 +136,7 @@ class Stage:
             measure=self.config.measure,
             seed=self.config.seed,
             precision=self.config.recipe.precision,
+            target=given.target,
             _stage=StageOfRun(
                 number=self.number,
                 last_scored=self.config.rounds.last_scored(self.number, self.config.recipe.epochs),

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from activeselect.data.skills.presets import (
     PRESETS,
+    TARGETS,
     Preset,
     SkillsData,
     build_preset,
     get_preset,
     like,
     shown,
+    target_questions,
     tuning,
 )
 from activeselect.data.skills.relatives import SKILLS
@@ -30,6 +32,7 @@ from activeselect.data.skills.stories import vocabulary
 __all__ = [
     "PRESETS",
     "SKILLS",
+    "TARGETS",
     "TUNING_SEED",
     "Preset",
     "SkillsData",
@@ -38,6 +41,7 @@ __all__ = [
     "get_preset",
     "like",
     "shown",
+    "target_questions",
     "tuning",
     "vocabulary",
 ]

@@ -24,6 +24,9 @@ from activeselect.errors import DataError, did_you_mean
 CHECKER = "marker:answer :"
 #: What the names of the groups of spoiled problems end in.
 WRONG, COPY = " (wrong)", " (copy)"
+#: Target questions of a preset, where nothing else is asked for.
+TARGETS = 100
+_POINTS = 2**32  # a share is drawn as one of so many points: numpy keeps this stream stable
 _STALE = 2000  # repeated draws in a row after which a skill counts as exhausted
 
 
@@ -291,6 +294,40 @@ def build_preset(
         test=_build(preset.test_mass, test_size, for_test, lambda text: in_test(text, seed)),
         preset=preset,
     )
+
+
+def target_questions(data: SkillsData, seed: int, size: int = TARGETS) -> Pool:
+    """Unlabelled questions in the mixture of the test; neither the pool nor any test has one.
+
+    Each is drawn by itself, as a person would collect them: the shares of the groups are those of
+    the test up to chance.
+
+    Args:
+        data: what :func:`build_preset` returned for ``seed``.
+        seed: of the data.
+        size: how many, no question twice.
+
+    Raises:
+        DataError: if a skill has no more questions that are not in the pool.
+
+    Example:
+        >>> data = build_preset("shift", seed=0, pool_size=200, test_size=100)
+        >>> asked = target_questions(data, seed=0, size=20)
+        >>> len(asked), set(asked.group_names) <= set(data.test.group_names), asked[0].answer
+        (20, True, '')
+    """
+    rng = np.random.Generator(np.random.PCG64([seed, 3]))
+    names = sorted(data.preset.test_mass)
+    ends = np.cumsum([data.preset.test_mass[name] for name in names])
+    taken = set(data.pool.texts("question"))
+    problems = []
+    for id in range(size):
+        point = int(rng.integers(_POINTS)) / _POINTS * ends[-1]
+        skill = SKILLS[names[int(np.searchsorted(ends, point, side="right"))]]
+        fresh = _fresh(skill, rng, taken, in_pool)  # what may be in a pool is in no test
+        taken.add(fresh.question)
+        problems.append(replace(fresh, id=id, trace="", answer=""))
+    return Pool.from_problems(problems, checker=CHECKER)
 
 
 def shown(pool: Pool) -> Pool:
