@@ -344,7 +344,7 @@ def _check_same_data(runs: Sequence[FinishedRun]) -> None:
     """Refuse runs on one dataset that was another for some of them.
 
     Raises:
-        StoreError: if their train sets or test sets differ.
+        StoreError: if their train, test or target sets differ.
     """
     seen: dict[tuple[str, str], tuple[str, Path]] = {}
     commits: dict[str | None, Path] = {}
@@ -359,11 +359,11 @@ def _check_same_data(runs: Sequence[FinishedRun]) -> None:
             )
         if run.config.data.preset is not None:
             continue  # drawn for each seed
-        for part in ("pool_fingerprint", "test_fingerprint"):
+        for part in ("pool_fingerprint", "test_fingerprint", "target_fingerprint"):
             if found := run.result.get(part):
                 first, where = seen.setdefault((run.dataset, part), (found, run.folder))
                 if found != first:
-                    name = "train" if part.startswith("pool") else "test"
+                    name = {"pool": "train"}.get(kind := part.split("_")[0], kind)
                     raise StoreError(
                         f"The {name} set of {run.dataset} is not the same in {where} ({first}) and "
                         f"{run.folder} ({found}); runs on different data are never averaged. "
@@ -463,6 +463,9 @@ def knowledge_in_words(config: Row, names: Sequence[str]) -> list[str]:
     Example:
         >>> knowledge_in_words({"data": [{"source": "skills:mixed"}], "rounds": {}}, ["mixed"])
         ['mixed: strategies were shown the group labels; an oracle knew more.']
+        >>> shift = {"source": "skills:shift", "groups": "hidden", "target": "preset"}
+        >>> knowledge_in_words({"data": [shift], "rounds": {"regions": 9}}, ["shift"])[0][:66]
+        'shift: strategies were shown 9 regions made of the questions, and no'
     """
     notes = []
     for data, name in zip(config["data"], names, strict=True):

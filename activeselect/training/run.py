@@ -372,6 +372,7 @@ class ActiveRun:
             "environment": environment(),
             "pool_fingerprint": self.data.pool.fingerprint,
             "test_fingerprint": self.inputs["test"],
+            "target_fingerprint": self.inputs["target"],
             "target": self._target_of_record(),
             "content_hash": self.content_hash(),
             "model_commit": commit_of(self.model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -231,3 +232,27 @@ def test_reweighting_prefers_the_same_groups() -> None:
 def test_refuses_parameters_out_of_range(parameters: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Allocate(**parameters)
+
+
+def test_target_questions_decide_which_groups_count() -> None:
+    """Groups alike in all but what is asked: the budget follows the questions, whatever trust."""
+    same = [(20, 0.0), (20, 0.4)]
+    context = context_of([same, same, same], [1000, 100, 1000])
+    asked = replace(context, target=np.array([0.09, 0.9, 0.01]))
+    quotas = [Allocate(trust=trust).quota(asked, 60) for trust in (0.0, 0.5, 1.0)]
+    assert all(quota.tolist() == quotas[0].tolist() for quota in quotas)
+    assert quotas[0][1] > 40
+    assert quotas[0][2] == 0
+    alike = Allocate().quota(replace(context, target=np.full(3, 1 / 3)), 60)
+    assert alike.tolist() == Allocate(trust=0.0).quota(context, 60).tolist()
+
+
+def test_the_probe_is_mixed_as_the_target_questions() -> None:
+    context = context_of([[(10, 0.5)], [(10, 0.5)]], [3000, 1000])
+    asked = replace(context, target=np.array([0.2, 0.8]))
+    counts = np.zeros(2)
+    for seed in range(50):
+        index = Allocate(probe_share=0.25).probe(asked, 80, np.random.default_rng(seed)).index
+        assert len(np.unique(index)) == 20
+        counts += np.bincount(context.groups[index], minlength=2)
+    assert counts[1] / counts.sum() == pytest.approx(0.8, abs=0.04)

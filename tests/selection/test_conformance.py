@@ -30,6 +30,7 @@ PROBER = f"{Path(__file__).with_name('prober.py')}:Prober"
 PARAMETERS: dict[str, list[dict[str, Any]]] = {
     "random": [{}],
     "balanced": [{}],
+    "target-mixture": [{}],
     "accuracy": [{}, {"threshold": 0.0, "floor": 0.0}, {"threshold": 1.0}, {"floor": 0.2}],
     "premem": [{}, {"threshold": 0.0, "floor": 0.0}, {"threshold": 1.0}, {"floor": 0.2}],
     "oracle": [{"targets": TARGETS}],
@@ -69,6 +70,7 @@ PARAMETERS: dict[str, list[dict[str, Any]]] = {
         {"by": "dynamic", "then": "premem", "keep": 0.3},
         {"by": {"name": "mixture", "parts": [{"share": 1.0, "strategy": "ifd"}]}, "then": "loss"},
         {"by": "random", "then": {"class_path": PROBER}},
+        {"by": "target-mixture", "then": "allocate"},
         {"by": {"class_path": PROBER}, "then": "target-difficulty"},
         {"by": "denoise", "then": "loss", "keep": 1.0},
     ],

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from activeselect.strategies.balanced import level
+from activeselect.strategies.target_mixture import complete
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activeselect.selection.registry import create
+from activeselect.errors import ConfigError, StrategyError
+from activeselect.selection.registry import check_target, create
 from activeselect.selection.strategy import SelectionContext
 
 counts = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=6)
 
 
-def context(groups: np.ndarray, train: np.ndarray, candidates: np.ndarray) -> SelectionContext:
+def context(
+    groups: np.ndarray,
+    train: np.ndarray,
+    candidates: np.ndarray,
+    target: list[float] | None = None,
+) -> SelectionContext:
     return SelectionContext(
         round=1,
         candidates=candidates,
@@ -21,6 +29,7 @@ def context(groups: np.ndarray, train: np.ndarray, candidates: np.ndarray) -> Se
         times_seen=np.zeros(len(groups), np.int64),
         groups=groups.astype(np.int32),
         group_names=tuple("abcdef"),
+        target=None if target is None else np.array(target),
     )
 
 
@@ -93,3 +102,78 @@ def test_accuracy_is_premem_where_nothing_is_masked(values: list[float], floor: 
         kept = [i for i, weight in enumerate(wanted) if weight]
         assert both[0].index.tolist() == kept
         assert both[0].weight.tolist() == [wanted[i] for i in kept]
+
+
+# --- the mixture of the target questions
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9)), min_size=1),
+    st.integers(0, 60),
+)
+def test_each_example_goes_to_the_group_that_is_furthest_behind_its_share(
+    groups: list[tuple[int, int, int]], budget: int
+) -> None:
+    have, room, parts = np.array(groups).T
+    share = parts / parts.sum()
+    budget = min(budget, int(room.sum()))
+    quota = complete(have, share, room, budget)
+    assert quota.sum() == budget
+    assert np.all((quota >= 0) & (quota <= room))
+    # no example would be less behind in another group that has room
+    level = (have + quota) / share
+    for got in np.flatnonzero(quota):
+        for other in np.flatnonzero(quota < room):
+            assert level[got] - 0.5 / share[got] <= level[other] + 0.5 / share[other] + 1e-9
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_two_acquisitions_end_where_one_does(first: int, second: int) -> None:
+    share, room = np.array([0.5, 0.3, 0.15, 0.05]), np.array([20, 20, 10, 10])
+    have = np.array([0, 9, 3, 1])
+    half = complete(have, share, room, first)
+    both = half + complete(have + half, share, room - half, second)
+    assert both.tolist() == complete(have, share, room, first + second).tolist()
+
+
+def test_the_target_mixture_is_reached_where_the_pool_has_it() -> None:
+    groups = np.repeat([0, 1, 2], [60, 60, 60])
+    train = np.arange(10)  # all of the first group
+    shown = context(groups, train, np.arange(10, 180), [0.2, 0.5, 0.3])
+    chosen = create("target-mixture").select(shown, 90, np.random.default_rng(0))
+    ends = np.bincount(groups[np.concatenate([train, chosen.index])])
+    assert ends.tolist() == [20, 50, 30]
+    within = [create("target-mixture").select(shown, 9, np.random.default_rng(i)) for i in (1, 2)]
+    assert set(within[0].index) != set(within[1].index)
+
+
+def test_weights_are_mixed_as_the_target() -> None:
+    groups = np.repeat([0, 1, 2], [40, 12, 2])
+    every = np.arange(54)
+    shown = context(groups, every, every, [0.2, 0.5, 0.3])
+    got = create("target-mixture").select(shown, 54, np.random.default_rng(0))
+    share = np.bincount(groups[got.index], got.weight)
+    np.testing.assert_allclose(share / share.sum(), [0.2, 0.5, 0.3])
+
+
+def test_a_filter_makes_any_strategy_follow_the_target() -> None:
+    groups = np.repeat([0, 1], [1000, 1000])
+    train, candidates = np.arange(980, 1020), np.setdiff1d(np.arange(2000), np.arange(980, 1020))
+    shown = context(groups, train, candidates, [0.1, 0.9])
+    spec = {"name": "filter", "by": "target-mixture", "then": "random", "keep": 0.25}
+    got = create(spec).select(shown, 200, np.random.default_rng(0))
+    share = np.mean(groups[got.index] == 1)
+    assert abs(share - 0.9) < 0.06  # three standard errors of 200 draws
+    assert create(spec).needs_target
+
+
+def test_without_target_questions_it_is_refused() -> None:
+    shown = context(np.array([0, 1]), np.array([0]), np.array([1]))
+    with pytest.raises(StrategyError, match=r"needs target questions: data\.target"):
+        create("target-mixture").select(shown, 1, np.random.default_rng(0))
+    for spec in ("target-mixture", {"name": "filter", "by": "target-mixture", "then": "loss"}):
+        with pytest.raises(ConfigError, match=r"needs target questions.*data.target=preset"):
+            check_target(create(spec), given=False)
+        check_target(create(spec), given=True)
+    check_target(create("allocate"), given=False)

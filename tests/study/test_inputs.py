@@ -23,7 +23,11 @@ def study(folder: Path, **changes: Any) -> Study:
         "model": str(folder / "model"),
         "data": (
             DataConfig(
-                str(folder / "train.jsonl"), test=str(folder / "test.jsonl"), checker="number"
+                str(folder / "train.jsonl"),
+                test=str(folder / "test.jsonl"),
+                target=str(folder / "asked.jsonl"),
+                checker="number",
+                name="train",
             ),
         ),
         "strategies": {"random": "random"},
@@ -37,7 +41,7 @@ def study(folder: Path, **changes: Any) -> Study:
 @pytest.fixture
 def begun(tmp_path: Path) -> Path:
     """Data, a model and a study's folder with one run that was begun."""
-    for name in ("train.jsonl", "test.jsonl"):
+    for name in ("train.jsonl", "test.jsonl", "asked.jsonl"):
         (tmp_path / name).write_text('{"question": "1 + 1 ?", "trace": "2"}\n')
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}\n")
@@ -54,6 +58,7 @@ def begun(tmp_path: Path) -> Path:
     [
         ("train.jsonl", r"another train set of train \(.*train\.jsonl\): it was changed since"),
         ("test.jsonl", r"another test set of train \(.*test\.jsonl\): it was changed since"),
+        ("asked.jsonl", r"another target set of train \(.*asked\.jsonl\): it was changed since"),
         ("model/model.safetensors", r"another model .*it was changed since \(model\.safetensors\)"),
     ],
 )
@@ -81,19 +86,20 @@ def test_an_untouched_study_goes_on(begun: Path, monkeypatch: pytest.MonkeyPatch
     study(begun)._claim(begun / "out")
 
 
-def test_runs_on_different_data_are_not_averaged(tmp_path: Path) -> None:
-    for name in ("train.jsonl", "test.jsonl"):
-        (tmp_path / name).write_text("{}\n")
+@pytest.mark.parametrize(("part", "name"), [("pool", "train"), ("test",) * 2, ("target",) * 2])
+def test_runs_on_different_data_are_not_averaged(tmp_path: Path, part: str, name: str) -> None:
+    for file in ("train.jsonl", "test.jsonl"):
+        (tmp_path / file).write_text("{}\n")
     two = study(tmp_path, seeds=(0, 1))
     for number, cell in enumerate(two.cells):
         result = {
             "config": to_plain(cell.config),
-            "pool_fingerprint": f"pool-{number}",
-            "test_fingerprint": "test",
+            **{f"{some}_fingerprint": "same" for some in ("pool", "test", "target")},
+            f"{part}_fingerprint": f"{part}-{number}",
             "curve": [],
             "cost": {},
         }
         write_json(tmp_path / "out" / cell.folder / "result.json", result)
-    with pytest.raises(StoreError, match=r"train set of train is not the same in .*\(pool-0\)"):
+    with pytest.raises(StoreError, match=rf"{name} set of train is not the same in .*\({part}-0\)"):
         collect(json.loads(json.dumps(to_plain(two.config))), tmp_path / "out")
     shutil.rmtree(tmp_path / "out")

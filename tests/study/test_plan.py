@@ -188,6 +188,19 @@ def test_an_informed_oracle_has_the_sizes_of_its_seed() -> None:
     assert one.config.strategy["targets"] != other.config.strategy["targets"]
 
 
+def test_target_questions_are_in_the_name_and_asked_for_before_anything_runs() -> None:
+    data = DataConfig("skills:shift", groups="hidden", target="preset")
+    recipe = RecipeConfig(learning_rate=1e-3, epochs=8, batch_size=16)
+    spec = {"name": "filter", "by": "target-mixture", "then": "premem"}
+    strategies = {"random": "random", "follows": spec}
+    study = StudyConfig(data=(data,), strategies=strategies, recipe=recipe, seeds=(1000,))
+    assert {cell.dataset for cell in plan(study)} == {"shift-hidden-target"}
+    both = (data, replace(data, target=None))
+    assert dataset_names(both) == ["shift-hidden-target", "shift-hidden"]
+    with pytest.raises(ConfigError, match=r"'filter' needs target questions.*data.target"):
+        plan(replace(study, data=both))
+
+
 def test_a_worker_that_joblib_replaces_is_not_reported_as_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
