@@ -464,8 +464,9 @@ def knowledge_in_words(config: Row, names: Sequence[str]) -> list[str]:
         >>> knowledge_in_words({"data": [{"source": "skills:mixed"}], "rounds": {}}, ["mixed"])
         ['mixed: strategies were shown the group labels; an oracle knew more.']
         >>> shift = {"source": "skills:shift", "groups": "hidden", "target": "preset"}
-        >>> knowledge_in_words({"data": [shift], "rounds": {"regions": 9}}, ["shift"])[0][:66]
-        'shift: strategies were shown 9 regions made of the questions, and no'
+        >>> text = knowledge_in_words({"data": [shift], "rounds": {"regions": 9}}, ["shift"])[0]
+        >>> text.partition("no group label, ")[2]
+        'and how unlabelled target questions spread over them; an oracle knew more.'
     """
     notes = []
     for data, name in zip(config["data"], names, strict=True):
