@@ -227,7 +227,8 @@ def _split(
     from activeselect.data.load import load_data
 
     if not config.held_out:  # a preset's test, drawn by a seed that no report uses
-        return config.data, config.prompt, len(load_data(config.data, seed=seed).pool)
+        data = replace(config.data, target=None, target_limit=None)  # random selection reads none
+        return data, config.prompt, len(load_data(data, seed=seed).pool)
     source = config.data if config.data.preset else replace(config.data, test=NO_TEST)
     loaded = load_data(source, seed=seed, labels_required=False)
     pool = loaded.pool
