@@ -47,6 +47,15 @@ _LABELS_NEEDED = 3  # the run waits for a person
 #: An empty path would mean the current folder, which nobody says that way.
 _PATHS = ("--out", "--config", "out", "config")
 _INTERRUPTED = 130  # what a shell expects after Ctrl-C
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "settings by name",
+}
 #: Commands of earlier versions, and what does their work now, from a clone of the repository.
 _RETIRED = {
     "benchmark base": "python -m research.base_model",
@@ -163,7 +172,7 @@ def _parse(name: str, entry: Command, words: list[str]) -> dict[str, Any]:
     parser = build_parser(entry)
     try:
         values = dict(parser.instantiate(parser.parse_args(words)))
-    except (ArgumentError, TypeError, ValueError) as error:
+    except (ArgumentError, TypeError, ValueError, RecursionError) as error:
         text = str(error)
         needed = re.search(r"arguments are required: (.*)", text)
         if needed:
@@ -228,7 +237,7 @@ def _spaced(word: str) -> str:
         return word
     try:
         held = yaml.safe_load(word[start.end() - 1 :])
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):  # the parser says so
         return word
     joined = [key for key, value in held.items() if value is None and ":" in str(key)]
     for key in joined:
@@ -275,5 +284,32 @@ def _reason(text: str, function: Command) -> str:
     key = ".".join(dict.fromkeys(keys))
     if reasons:
         named = not keys or reasons[0].startswith(keys[0])
-        return reasons[0] if named else f"{key}: {reasons[0]}"
-    return " ".join(lines)
+        return _in_words(reasons[0] if named else f"{key}: {reasons[0]}")
+    return _in_words(" ".join(lines))
+
+
+def _in_words(reason: str) -> str:
+    """What the parser says about types, in words.
+
+    Example:
+        >>> _in_words("seed: Expected a <class 'int'>. Got value: x")
+        'seed: expected a whole number; received x.'
+        >>> _in_words("kind: Expected a typing.Literal['a', 'b']. Got value: c")
+        "kind: expected one of 'a', 'b'; received c."
+        >>> _in_words("recipe: Unable to load config '3'")
+        'recipe: expected settings by name, or a file of them; received 3.'
+    """
+    section = re.search(
+        r"Unable to load config ['\"](.*?)['\"]|a dot import path string: (.*)", reason
+    )
+    if section is not None:
+        name = reason.partition(": ")[0].removeprefix("Parser key ").strip('"')
+        given = (section[1] or section[2])[:60]
+        return f"{name}: expected settings by name, or a file of them; received {given}."
+    found = re.search(r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", reason)
+    if found is None or (found[1] and found[1] not in _KINDS):
+        return reason
+    wanted = _KINDS[found[1]] if found[1] else f"one of {found[2]}"
+    _, got, value = reason.partition("Got value: ")
+    received = f"; received {value}" if got else ""
+    return f"{reason[: found.start()]}expected {wanted}{received}."

@@ -29,7 +29,7 @@ from activeselect.data.records import rows_of
 from activeselect.data.tabular import BadRow
 from activeselect.data.validate import OnBadRow, check_on_bad_row, raise_bad_rows
 from activeselect.errors import ConfigError, DataError, StoreError, require
-from activeselect.files import make_folder, read_object, write_json
+from activeselect.files import explained, make_folder, read_object, write_json
 
 _BETWEEN_REPORTS = 500  # problems
 
@@ -74,7 +74,8 @@ def store_pool(
         group get the name of their source.
 
     Raises:
-        StoreError: if ``out`` holds something else, or a file was changed since it was read.
+        StoreError: if ``out`` holds something else, a file was changed since it was read, or the
+            disk refuses to write.
         DataError: if a source cannot be read, or a row is broken.
         ConfigError: if a setting is out of its range.
 
@@ -106,8 +107,9 @@ def store_pool(
         for source, name in zip(sources, names, strict=True)
     ]
     files = {str(s): snapshot(str(s)) for s in sources if isinstance(s, str | Path)}
-    make_folder(out.parent)
-    part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    with explained(out):
+        make_folder(out.parent)
+        part = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         writer = PoolWriter(0, folder=part)
         found: Counter[str] = Counter()
@@ -117,14 +119,15 @@ def store_pool(
             _check_one(checkers)
             if len(names) > 1:
                 problem = replace(problem, id=number, group=problem.group or name)
-            writer.append(problem)
+            with explained(out):
+                writer.append(problem)
             found[name] += 1
             if progress is not None and (number + 1) % _BETWEEN_REPORTS == 0:
                 progress(number + 1, limit or 0)
         if not found:
             raise DataError(f"{', '.join(names)}: expected at least one problem; received none.")
-        pool = writer.finish(checker=checkers.pop())
-        with _silent():
+        with explained(out), _silent():
+            pool = writer.finish(checker=checkers.pop())
             pool.dataset.save_to_disk(str(part / "pool"))
         kept = [found[name] for name in names]
         dropped = [reader.dropped for reader in readers]

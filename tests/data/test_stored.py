@@ -167,6 +167,15 @@ def test_a_damaged_pool_is_refused(
         load_pool(out)
 
 
+def test_a_folder_that_cannot_be_made_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bob.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows("bob", 9)))
+    assert run(["pool", str(file), "--out", str(file / "pool"), "checker=number"]) == 2
+    assert "choose a path whose parents are folders" in capsys.readouterr().err
+
+
 def test_a_stream_that_breaks_off_says_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
