@@ -213,11 +213,20 @@ def _claim(config: TuneConfig, out: Path) -> None:
                 "folder, or the same settings."
             )
     make_folder(out)
-    train = sources_of(replace(config.data, test=NO_TEST))  # the test is never opened
-    sources = {f"{part} set ({source})": source for part, source in train.items()}
+    read = sources_of(_read_by_search(config.data))
+    sources = {f"{part} set ({source})": source for part, source in read.items()}
     begun = any(out.glob("data/*/*.parquet")) or any(out.glob("cells/*/*/*/config.json"))
     check_inputs(out, config.model, sources, begun=begun)
     write_json(file, plain)
+
+
+def _read_by_search(data: DataConfig) -> DataConfig:
+    """The data without a test set of one's own, and without target questions.
+
+    Random selection reads no target questions.
+    """
+    data = replace(data, target=None, target_limit=None)
+    return data if data.preset else replace(data, test=NO_TEST)
 
 
 def _split(
@@ -227,10 +236,9 @@ def _split(
     from activeselect.data.load import load_data
 
     if not config.held_out:  # a preset's test, drawn by a seed that no report uses
-        data = replace(config.data, target=None, target_limit=None)  # random selection reads none
+        data = _read_by_search(config.data)
         return data, config.prompt, len(load_data(data, seed=seed).pool)
-    source = config.data if config.data.preset else replace(config.data, test=NO_TEST)
-    loaded = load_data(source, seed=seed, labels_required=False)
+    loaded = load_data(_read_by_search(config.data), seed=seed, labels_required=False)
     pool = loaded.pool
     labelled = np.flatnonzero(pool.is_labelled)
     rng = np.random.default_rng([seed, Stream.HELD_OUT])

@@ -118,6 +118,8 @@ def test_changed_data_is_refused_before_a_search_continues(
 ) -> None:
     monkeypatch.setattr(module, "run_cells", stand_in({(1e-4, 2): 0.5, (1e-4, 4): 0.6}, []))
     config, out = settings(source, learning_rates=(1e-4,), epochs=(2,)), tmp_path / "out"
+    # target questions are not even opened
+    config = replace(config, data=replace(config.data, target="/nowhere/target.jsonl"))
     tune(config, out)
     content = source.read_text()
     source.write_text(content.replace("so 4 .", "so 5 ."))
