@@ -51,6 +51,7 @@ def test_the_configs_keep_every_promise(
 
 def test_all_compositions_are_shown() -> None:
     assert {yaml.safe_load(text)["strategy"]["name"] for text in CONFIGS} == {
+        "denoise",
         "filter",
         "mixture",
         "schedule",
