@@ -52,7 +52,8 @@ def audit_rows(results: Results) -> list[Row]:
         if strategy != baseline and len(both) > 1:
             error = differences.std(ddof=1) / np.sqrt(len(both))
             half = float(student.ppf(0.975, len(both) - 1) * error)
-            entry |= {"low": entry["difference"] - half, "high": entry["difference"] + half}
+            if half > 0:  # equal differences say how coarse the audit is, and are no certainty
+                entry |= {"low": entry["difference"] - half, "high": entry["difference"] + half}
         rows.append(entry)
     return rows
 

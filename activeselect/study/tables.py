@@ -59,7 +59,8 @@ def summarise(rows: Rows, level: float = 0.95) -> dict[str, list[dict[str, Any]]
 
     Returns:
         Per strategy a list by rising budget of ``budget, mean, half, seeds``; ``half`` (half the
-        width of the interval) is NaN with one seed.
+        width of the interval) is NaN with one seed, and where all seeds are equal: that says how
+        coarse the test is, not that the mean is certain.
 
     Example:
         >>> rows = [dict(strategy="random", seed=s, budget=10, test_accuracy=a)
@@ -76,7 +77,7 @@ def summarise(rows: Rows, level: float = 0.95) -> dict[str, list[dict[str, Any]]
             half = float("nan")
             if len(values) > 1:
                 error = np.std(values, ddof=1) / np.sqrt(len(values))
-                half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * error)
+                half = float(stats.t.ppf((1 + level) / 2, len(values) - 1) * error) or half
             point = {"budget": budget, "mean": float(np.mean(values)), "half": half}
             result.setdefault(name, []).append(point | {"seeds": len(values)})
     return result

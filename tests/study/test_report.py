@@ -13,13 +13,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from activeselect.errors import StoreError
 from activeselect.study.report import headline_of, write_report
 from activeselect.study.results import read_results, upgraded
-from activeselect.study.tables import escaped, results_table
+from activeselect.study.tables import escaped, results_table, summarise
 
 VOID = {"meta", "br", "input", "link", "img", "hr", "path", "use", "rect"}
 
@@ -299,6 +300,18 @@ def test_of_many_points_the_terminal_shows_five(results: dict[str, Any]) -> None
     assert heads == ["strategy", "600", "1,800", "3,000", "3,600", "4,800", "whole curve"]
     assert "3 more points are in the report" in str(table.caption)
     assert "more points" not in str(results_table(results).caption)
+
+
+@pytest.mark.parametrize("accuracies", [[0.0, 0.0], [1.0, 1.0, 1.0], [0.4]])
+def test_equal_seeds_give_no_interval_that_is_a_point(accuracies: list[float]) -> None:
+    rows = [
+        {"dataset": "", "strategy": "random", "seed": seed, "budget": 8, "test_accuracy": value}
+        for seed, value in enumerate(accuracies)
+    ]
+    assert np.isnan(summarise(rows)["random"][0]["half"])
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(results_table({"curves": rows, "config": {"baseline": "random"}}))
+    assert "±" not in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_markdown_text_is_escaped() -> None:
