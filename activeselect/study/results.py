@@ -163,7 +163,7 @@ _TABLES: dict[str, tuple[Mapping[str, Kind], Mapping[str, Kind]]] = {
     ),
     "masked": ({"strategy": _is_text, "largest": _is_number, "last": _is_number}, {}),
 }
-_FORECAST = (
+_FORECAST: tuple[dict[str, Kind], dict[str, Kind]] = (
     {},
     {
         "r2": _ANY_NUMBER,
