@@ -26,6 +26,8 @@ def scored_epochs(every: int, last: int | None, epochs: int) -> list[int]:
             self.reweights = False  # type: ignore[misc]
             measurer: Any = SimpleNamespace(cost=Cost(), what=frozenset())
             self.measurer = measurer
+            selector: Any = SimpleNamespace(weigh=lambda *_, **__: None)
+            self.selector = selector
 
         def _score(self, *_: Any) -> None:
             scored.append(self.epoch)
