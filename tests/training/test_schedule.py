@@ -26,11 +26,12 @@ def scored_epochs(every: int, last: int | None, epochs: int) -> list[int]:
             self.reweights = False  # type: ignore[misc]
             measurer: Any = SimpleNamespace(cost=Cost(), what=frozenset())
             self.measurer = measurer
-            selector: Any = SimpleNamespace(weigh=lambda *_, **__: None)
-            self.selector = selector
 
         def _score(self, *_: Any) -> None:
             scored.append(self.epoch)
+
+        def _weigh(self, *_: Any) -> None:
+            assert scored[-1] == self.epoch  # asked after each scored round, and only then
 
     callback = Recording()
     for epoch in range(1, epochs + 1):
