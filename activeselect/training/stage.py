@@ -315,7 +315,7 @@ class Stage:
         checkpoint = self.folder.checkpoint(self.number)
         made = self._loggers()
         if self.resumes:
-            remedy = "nothing of it was run; delete it, and the same command repeats the stage"
+            remedy = "delete it, and the same command repeats the stage"
             once(lambda: self.folder.seals.check(checkpoint, remedy))
         callbacks: list[Any] = [
             *keeping,
