@@ -24,6 +24,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_a_run_at_a_tiny_size(tmp_path: Path) -> None:
     file = tmp_path / "found.json"
     tiny = ["--budgets", "16", "32", "--pool-size", "120", "--test-size", "60", "--sizes", "16"]

@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_the_papers_experiment_is_one_config(tiny_model: Path, tmp_path: Path) -> None:
     data = tmp_path / "gsm8k"
     data.mkdir()

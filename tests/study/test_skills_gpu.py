@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from research.base_model import BaseSize, build_base
@@ -25,6 +26,7 @@ def test_it_is_the_study_of_the_shipped_base_without_the_oracle() -> None:
     assert mine["rounds"]["budgets"] == shipped["rounds"]["budgets"]
 
 
+@pytest.mark.slow
 def test_the_config_runs_with_a_base_of_another_size(tmp_path: Path) -> None:
     size = BaseSize(16, 2, 2, tokens=5_000, batch=16, rate=4e-3)
     config = yaml.safe_load((CONFIGS / "skills-gpu.yaml").read_text())

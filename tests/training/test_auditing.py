@@ -119,6 +119,7 @@ def test_scores_beside_rewordings(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "premem among the signals" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [2])  # in the middle of the fit
 @pytest.mark.parametrize("before", [True, False], ids=["before it is kept", "once it is kept"])
 def test_the_watch_goes_on_where_a_run_was_stopped(

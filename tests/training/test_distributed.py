@@ -105,6 +105,7 @@ def test_two_processes_train_what_one_trains(tiny_model: Path, tmp_path: Path) -
     assert "recommended" not in complaints
 
 
+@pytest.mark.slow
 def test_two_processes_ask_a_sampling_policy_for_the_same(tiny_model: Path, tmp_path: Path) -> None:
     little = ScoringConfig(
         samples=3, max_new_tokens=8, batch_tokens=400, policy="skip-memorized", tau=5.4

@@ -64,6 +64,7 @@ def check(result: dict[str, Any], mode: str) -> None:
     assert all(0 <= stage["test_accuracy"] <= 1 for stage in result["curve"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["acquire", "reweight"])
 def test_a_composition_trains(mode: str, tmp_path: Path) -> None:
     check(train("filter", mode, tmp_path / "run"), mode)

@@ -98,6 +98,7 @@ def test_memorized_examples_are_not_sampled_and_the_others_are_exact(
             np.testing.assert_array_equal(values[0], values[1])
 
 
+@pytest.mark.slow
 def test_stopped_inside_a_round_it_ends_with_the_same_bits(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
