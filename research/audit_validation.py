@@ -13,6 +13,7 @@ reference traces, as the first one is then, too.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,8 @@ def main(
             f"{c['auroc']:.2f} ({c['low']:.2f}-{c['high']:.2f})" for c in (everything, *cells)
         )
         print(f"| {MEASURES[name].title.lower()} | {shown} |")
-    command = f"python -m research.audit_validation --seeds {list(seeds)} --problems {problems}"
+    asked = f"--seeds '{json.dumps(list(seeds), separators=(',', ':'))}' --problems {problems}"
+    command = f"python -m research.audit_validation --out runs/validation {asked}"
     result = {"command": command, "measures": shipped}
     write_json(out / "validation.json", result)
     if ship:

@@ -85,7 +85,7 @@ def give_back() -> None:
     """Return freed memory to the system where the C library keeps it for itself (glibc).
 
     Tensors of a pass are freed between others that stay, and such gaps are not returned by
-    themselves: after 120 texts sampled from SmolLM2 a process holds 1.6 GB where it needs 0.85.
+    themselves (docs/research/log.md has what a process held).
     """
     trim = _trim()
     if trim is not None:

@@ -363,7 +363,7 @@ def _check_same_data(runs: Sequence[FinishedRun]) -> None:
             if found := run.result.get(part):
                 first, where = seen.setdefault((run.dataset, part), (found, run.folder))
                 if found != first:
-                    name = {"pool": "train"}.get(kind := part.split("_")[0], kind)
+                    name = part.removesuffix("_fingerprint").replace("pool", "train")
                     raise StoreError(
                         f"The {name} set of {run.dataset} is not the same in {where} ({first}) and "
                         f"{run.folder} ({found}); runs on different data are never averaged. "

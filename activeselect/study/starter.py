@@ -289,8 +289,8 @@ def _prompt_lines(sizes: Sizes | None) -> list[str]:
 def _run_lines() -> list[str]:
     return [
         "# premem measures the train set and forecasts the test. On the built-in benchmark its",
-        "# weights cost no accuracy at equal steps and were not shown to save any; `random` trains",
-        "# as well, at half the tokens. Wrong answers in the data: `denoise`.",
+        "# weights were not shown to save steps, nor to cost accuracy; `random` needs half the",
+        "# tokens. Wrong answers in the data: `denoise`.",
         "strategy:                       # activeselect strategies lists them",
         "  name: premem",
         "  floor: 0.25                   # what is understood is read a quarter as often",
