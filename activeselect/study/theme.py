@@ -105,7 +105,12 @@ def themed(
         axis=axis,
         view=alt.ViewConfig(stroke=None),
         title=alt.TitleConfig(
-            anchor="start", color=INK, fontSize=15, fontWeight="bold", offset=14, frame="group"
+            anchor="start",
+            frame="bounds",  # beside wide labels a long title would run out of the picture
+            color=INK,
+            fontSize=15,
+            fontWeight="bold",
+            offset=14,
         ),
         legend=alt.LegendConfig(
             orient="top",

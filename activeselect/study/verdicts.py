@@ -25,10 +25,10 @@ def efficiency_verdict(row: Mapping[str, Any]) -> str:
         >>> row = dict(strategy="premem", baseline="random", cost="unique_examples", budget=300,
         ...     ratio=1.42, low=1.2, high=1.71, level=0.95, censored=None, seeds=5,
         ...     evidence="better", largest_budget=1200)
-        >>> efficiency_verdict(row)
-        'premem needs 1.4x less data than random at 300 examples (95% interval 1.2-1.7, 5 seeds).'
+        >>> efficiency_verdict(row)  # doctest: +ELLIPSIS
+        'premem needs 1.42x less data than random at 300 examples (95% interval 1.20-1.71, 5 se...
         >>> efficiency_verdict(row | dict(low=0.9, evidence="none"))  # doctest: +ELLIPSIS
-        'No evidence of a difference between premem and random at 300 examples (ratio 1.4, 95%...'
+        'No evidence of a difference between premem and random at 300 examples (ratio 1.42, 95%...'
     """
     ours, theirs = row["strategy"], row["baseline"]
     place = _place(row)
@@ -53,7 +53,7 @@ def efficiency_verdict(row: Mapping[str, Any]) -> str:
     factor = row["ratio"] if better else 1 / row["ratio"]
     least = "more than " if row["censored"] else ""
     return (
-        f"{ours} needs {least}{factor:.{_digits(factor)}f}x {word} than {theirs} {place} "
+        f"{ours} needs {least}{factor:.2f}x {word} than {theirs} {place} "
         f"({interval_text(row, inverse=not better)})."
     )
 
@@ -76,7 +76,7 @@ def whole_curve_verdict(row: Mapping[str, Any], gain: Mapping[str, Any]) -> str:
         >>> text.split("; ")[0]  # doctest: +ELLIPSIS
         'premem is 4.1 points less accurate than random over the whole curve (95% interval 2.0 to...
         >>> text.split("; ")[1]
-        'how much more data it needs is not clear (ratio 0.6, interval 0.4-1.1).'
+        'how much more data it needs is not clear (ratio 0.62, interval 0.40-1.10).'
     """
     sentence = efficiency_verdict(row)
     fewer, noun, _ = AXIS_WORDS.get(row["cost"], ("less", row["cost"], ""))
@@ -175,16 +175,16 @@ def evidence_of(row: Mapping[str, Any]) -> str:
 
 
 def ratio_text(row: Mapping[str, Any]) -> str:
-    """The ratio in print: ``1.4``, or ``>2.0`` and ``<0.5`` where the range of budgets ends.
+    """The ratio in print: ``1.40``, or ``>2.00`` and ``<0.50`` where the range of budgets ends.
 
     Example:
         >>> ratio_text({"ratio": 2.0, "censored": "above"})
-        '>2.0'
+        '>2.00'
     """
     if row["ratio"] is None:
         return {"above": "above the range", "below": "below the range"}.get(row["censored"], "?")
     sign = {"above": ">", "below": "<"}.get(row.get("censored") or "", "")
-    return f"{sign}{row['ratio']:.{_digits(row['ratio'])}f}"
+    return f"{sign}{row['ratio']:.2f}"
 
 
 def ratio_with_interval(row: Mapping[str, Any]) -> str:
@@ -192,7 +192,7 @@ def ratio_with_interval(row: Mapping[str, Any]) -> str:
 
     Example:
         >>> ratio_with_interval(dict(ratio=1.42, low=1.2, high=1.71, censored=None))
-        '1.4x (1.2-1.7)'
+        '1.42x (1.20-1.71)'
     """
     if row.get("censored") and (row["ratio"] is None or abs(row["ratio"] - 1) < 0.005):
         side = ">1x" if row["censored"] == "above" else "<1x"
@@ -205,7 +205,7 @@ def ratio_with_interval(row: Mapping[str, Any]) -> str:
 
 
 def interval_text(row: Mapping[str, Any], *, inverse: bool = False) -> str:
-    """The interval with its level and seeds: ``95% interval 1.2-1.7, 5 seeds``."""
+    """The interval with its level and seeds: ``95% interval 1.20-1.71, 5 seeds``."""
     low, high = row.get("low"), row.get("high")
     if inverse:
         low, high = (None if end is None else 1 / end for end in (high, low))
@@ -224,19 +224,12 @@ def _ends(row: Mapping[str, Any]) -> str:
 
 
 def range_text(low: float | None, high: float | None) -> str:
-    """An interval that may be open: ``1.2-1.7``, ``above 1.2``, ``below 1.7``, ``unbounded``."""
+    """An interval that may be open: ``1.20-1.71``, ``above 1.20``, ``unbounded``."""
     if low is None:
-        return "unbounded" if high is None else f"below {high:.{_digits(high)}f}"
+        return "unbounded" if high is None else f"below {high:.2f}"
     if high is None:
-        return f"above {low:.{_digits(low)}f}"
-    if f"{low:.1f}" == f"{high:.1f}":
-        return f"{low:.2f}-{high:.2f}"
-    return f"{low:.{_digits(low)}f}-{high:.{_digits(high)}f}"
-
-
-def _digits(value: float) -> int:
-    """Two digits near 1, where the second decides what a reader believes."""
-    return 2 if abs(value - 1) < 0.095 else 1
+        return f"above {low:.2f}"
+    return f"{low:.2f}-{high:.2f}"
 
 
 def _place(row: Mapping[str, Any]) -> str:

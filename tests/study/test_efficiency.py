@@ -150,14 +150,14 @@ def test_censored_ratios_are_bounds_and_say_so() -> None:
     rows = {(r["strategy"], r["budget"]): r for r in analyse(curves, "random", rng=rng).efficiency}
     above = rows["good", 300]
     assert (above["censored"], above["ratio"], above["low"], above["high"]) == ("above", 4, 4, None)
-    assert "more than 4.0x less data" in above["verdict"]
+    assert "more than 4.00x less data" in above["verdict"]
     last = rows["good", 1200]
     assert (last["ratio"], last["evidence"]) == (1, "better")
     assert "beyond the budgets measured" in last["verdict"]
     below = rows["bad", 300]
     assert (below["censored"], below["ratio"], below["low"]) == ("below", 0.5, None)
     assert below["evidence"] == "worse"
-    assert "more than 2.0x more data" in below["verdict"]
+    assert "more than 2.00x more data" in below["verdict"]
 
 
 def test_rows_have_the_fields_of_results_json() -> None:
@@ -378,11 +378,11 @@ def test_unpaired_unknown_and_missing_are_refused() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "text"),
     [
-        (1.2, 1.71, "1.2-1.7"),
-        (0.962, 2.27, "0.96-2.3"),  # the digit that decides is shown
-        (0.7, 1.003, "0.7-1.00"),
+        (1.2, 1.71, "1.20-1.71"),
+        (0.962, 2.27, "0.96-2.27"),
+        (0.7, 1.003, "0.70-1.00"),
         (1.31, 1.34, "1.31-1.34"),
-        (1.2, None, "above 1.2"),
+        (1.2, None, "above 1.20"),
         (None, 0.98, "below 0.98"),
         (None, None, "unbounded"),
     ],
@@ -393,7 +393,7 @@ def test_intervals_in_print(low: float | None, high: float | None, text: str) ->
 
 def test_a_bound_of_one_without_evidence_is_not_called_a_win() -> None:
     row = {"ratio": 1.0, "low": 0.6, "high": None, "censored": "above", "evidence": "none"}
-    assert ratio_with_interval(row) == ">1x (above 0.6)"
+    assert ratio_with_interval(row) == ">1x (above 0.60)"
     assert ratio_with_interval(row | {"low": 1.0, "evidence": "better"}) == ">1x, beyond range"
 
 

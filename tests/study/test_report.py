@@ -288,7 +288,7 @@ def test_terminal_table(results: dict[str, Any]) -> None:
     console.print(results_table(results))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "1,200" in text
-    assert re.search(r"1\.\dx.*\(1\.\d-", text, re.DOTALL)
+    assert re.search(r"1\.\d\dx.*\(1\.\d\d-", text, re.DOTALL)
     assert "±" in text
 
 
