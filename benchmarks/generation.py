@@ -241,6 +241,17 @@ def ours(case: Case, samples: int, memory: int, seed: int) -> tuple[Run, list[li
     return run, rows
 
 
+def lengths_of(completions: torch.Tensor, end: int) -> list[int]:
+    """Tokens up to the first end, which counts; what stands behind it may be the end token, too.
+
+    Example:
+        >>> lengths_of(torch.tensor([[5, 1, 1, 1], [5, 6, 7, 8]]), end=1)
+        [2, 4]
+    """
+    ended = (completions == end).long()
+    return (completions.shape[1] - (ended.cumsum(1) - ended).clamp(max=1).sum(1)).tolist()
+
+
 def theirs(case: Case, samples: int, batches: list[list[np.ndarray]], seed: int) -> Run:
     torch.manual_seed(seed)
     lengths: list[int] = []
@@ -264,8 +275,7 @@ def theirs(case: Case, samples: int, batches: list[list[np.ndarray]], seed: int)
                 eos_token_id=case.end,
                 pad_token_id=case.pad,
             )[:, width:]
-            ended = (out == case.end).long()
-            lengths += (out.shape[1] - (ended.cumsum(1) - ended).sum(1)).tolist()
+            lengths += lengths_of(out, case.end)
     run.tokens, run.completions = sum(lengths), len(lengths)
     return run
 

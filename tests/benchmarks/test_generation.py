@@ -50,6 +50,13 @@ def test_texts_are_as_long_as_those_of_gsm8k(benchmark: ModuleType) -> None:
         assert 1 - alive[length] == pytest.approx(share, abs=0.02)
 
 
+def test_a_completion_ends_once_though_it_is_padded_with_the_end_token(
+    benchmark: ModuleType,
+) -> None:
+    rows = [[5, 1, 1, 1], [5, 6, 7, 8], [1, 1, 1, 1], [5, 6, 7, 1]]
+    assert benchmark.lengths_of(torch.tensor(rows), end=1) == [2, 4, 1, 4]
+
+
 def test_packing_leaves_nobody_out_and_fits(benchmark: ModuleType) -> None:
     rng = np.random.default_rng(0)
     prompts = [np.full(n, i, np.int32) for i, n in enumerate(rng.integers(1, 40, 30))]
