@@ -54,7 +54,10 @@ def outcome(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
         (["rounds.mode=acquire", "rounds.budgets=[9,99999]"], "the pool has 8000 problems"),
         (["data.limit=x"], "data.limit: expected a whole number"),
         (["data.on_leak=x"], "data.on_leak: expected one of 'stop', 'drop', 'keep'; received x."),
-        (["recipe=3"], "recipe: expected settings by name, or a file of them; received 3."),
+        (
+            ["recipe=3"],
+            "recipe: expected settings by name in the command, such as {learning_rate: ...}",
+        ),
         (["recipe.lora={rank:8"], "recipe.lora: expected settings by name, or a file of them"),
         ([f"strategy={'{' * 1200}{'}' * 1200}"], ""),
         (["scoring.samples=0"], "scoring.samples: expected at least 1; received 0."),
@@ -112,6 +115,33 @@ def test_a_mistake_in_a_config_file(
     code, error = outcome(capsys, "compare", "--config", str(file), "--out", str(tmp_path / "x"))
     assert code == 2
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("rounds: [1]", "rounds: expected settings by name in"),
+        ("rounds:", "received nothing"),
+        ("recipe: 3", "recipe: expected settings by name in"),  # once it was ignored
+        ("recipe: {lora: [1]}", "recipe.lora: expected settings by name in"),
+        ("scoring: [samples]", "such as {samples: ...}; received ['samples']"),
+        ("data: [{source: 'skills:mixed'}]", "data: expected one dataset in"),
+    ],
+)
+def test_a_section_that_holds_no_settings(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, line: str, message: str
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"strategy: random\n{line}\n")
+    code, error = outcome(capsys, "train", "--config", str(file), "--out", str(tmp_path / "x"))
+    assert code == 2
+    assert message in error
+    assert error.count("\n") == 1
+    if line.startswith("r") and not line.endswith(":"):  # the same on the command line
+        word = line.replace(": ", "=", 1)
+        code, error = outcome(capsys, "train", "--data", "skills:mixed", "--out", "x", word)
+        assert (code, error.count("\n")) == (2, 1)
+        assert "expected settings by name" in error
 
 
 def test_an_unknown_config_name_lists_the_shipped_ones(capsys: pytest.CaptureFixture[str]) -> None:

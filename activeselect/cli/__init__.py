@@ -22,6 +22,7 @@ from activeselect.cli import commands
 from activeselect.cli import help as help_text
 from activeselect.cli.configs import (
     check_command,
+    check_sections,
     find_config,
     known_settings,
     named_configs,
@@ -169,6 +170,10 @@ def _parse(name: str, entry: Command, words: list[str]) -> dict[str, Any]:
     else:
         for file in named_configs(words):
             check_command(file, name, entry, commands.COMMANDS)
+    for word in words:
+        if given := re.match(r"--([\w.]+)=([^{].*)", word):
+            section, _, setting = given[1].rpartition(".")
+            check_sections({setting: _plain(given[2])}, entry, "the command", section)
     parser = build_parser(entry)
     try:
         values = dict(parser.instantiate(parser.parse_args(words)))
@@ -186,6 +191,14 @@ def _parse(name: str, entry: Command, words: list[str]) -> dict[str, Any]:
     if kind is not None:
         values[CONFIG] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
     return values
+
+
+def _plain(text: str) -> Any:
+    """What YAML reads in a text; one that is no YAML stands for itself."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError):
+        return text
 
 
 def prepare(argv: list[str]) -> list[str]:

@@ -111,13 +111,17 @@ def named_configs(words: Sequence[str]) -> list[Path]:
 def check_command(
     file: Path, name: str, command: Callable[..., Any], commands: Mapping[str, Any]
 ) -> None:
-    """Refuse a config of another command by that command's name.
+    """Refuse a config of another command by that command's name, and sections that are none.
 
     Raises:
-        ConfigError: if another command knows all its settings, and this one does not.
+        ConfigError: if another command knows all its settings, and this one does not; or if a
+            section holds something else than settings.
     """
     held = _held(file)
-    if not isinstance(held, dict) or _fits(held, command):
+    if not isinstance(held, dict):
+        return
+    if _fits(held, command):
+        check_sections(held, command, str(file))
         return
     for other in (other for other in ("train", "compare", "score", "audit") if other != name):
         if _fits(held, commands[other]):
@@ -128,6 +132,12 @@ def check_command(
                 f"{name}`. Take these settings out of a copy, and name one dataset: "
                 "data: {source: ...}."
             )
+    if isinstance(held.get("data"), list) and _takes_one(command):
+        raise ConfigError(
+            f"data: expected one dataset in {file} (data: {{source: ...}}); received a list of "
+            f"{len(held['data'])}. A list is for `activeselect compare`."
+        )
+    check_sections(held, command, str(file))
 
 
 def read_for_tuning(words: Sequence[str]) -> list[str]:
@@ -182,24 +192,63 @@ def _sizes(rounds: Any, file: Path) -> list[int]:
 
 
 def _fits(held: Mapping[str, Any], command: Callable[..., Any]) -> bool:
+    known = held.keys() <= set(known_settings(command))
+    return known and not (_takes_one(command) and isinstance(held.get("data"), list))
+
+
+def _takes_one(command: Callable[..., Any]) -> bool:
+    """Whether ``data`` of this command is one dataset, and not a list of them."""
     kind = get_type_hints(command).get(CONFIG)
-    hint = None if kind is None else get_type_hints(kind).get("data")
-    one = get_origin(hint) is not tuple
-    return held.keys() <= set(known_settings(command)) and not (
-        one and isinstance(held.get("data"), list)
-    )
+    return kind is None or get_origin(get_type_hints(kind).get("data")) is not tuple
+
+
+def check_sections(
+    held: Mapping[str, Any], command: Callable[..., Any], where: str, section: str = ""
+) -> None:
+    """Refuse a value that stands where settings by name are expected.
+
+    Args:
+        held: settings of the command, or of one of its sections.
+        where: said in the error.
+        section: name of the section; empty: the command itself.
+
+    Raises:
+        ConfigError: if a section holds a number or a list.
+    """
+    hints = _hints(command, section)
+    for name, value in held.items():
+        hint = hints.get(str(name))
+        kind = next((part for part in _alternatives(hint) if is_dataclass(part)), None)
+        several = get_origin(hint) is tuple
+        full = f"{section}.{name}".lstrip(".")
+        may_be_empty = value is None and type(None) in _alternatives(hint)
+        if kind is None or may_be_empty or (several and not isinstance(value, list)):
+            continue
+        for part in value if several else [value]:
+            if isinstance(part, Mapping) and not several:
+                check_sections(part, command, where, full)
+            elif not isinstance(part, str | Mapping):  # a text may name a file of settings
+                raise ConfigError(
+                    f"{full}: expected settings by name in {where}, such as "
+                    f"{{{fields(kind)[0].name}: ...}}; received "
+                    f"{'nothing' if part is None else repr(part)}."
+                )
 
 
 def known_settings(function: Callable[..., Any], section: str = "") -> list[str]:
     """Settings of a command, or of one of its sections."""
+    return list(_hints(function, section))
+
+
+def _hints(function: Callable[..., Any], section: str) -> dict[str, Any]:
+    """Types of the settings of a command, or of one of its sections, by name."""
     hints = get_type_hints(function)
     hints |= get_type_hints(hints.pop(CONFIG)) if CONFIG in hints else {}
-    names = [name for name in hints if name != "return"]
+    hints.pop("return", None)
     for part in section.split(".") if section else []:
         kinds = [kind for kind in _alternatives(hints.get(part)) if is_dataclass(kind)]
         hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
-        names = list(hints)
-    return names
+    return hints
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
