@@ -15,7 +15,7 @@ architecture:
 	lint-imports
 
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --dist loadfile
 
 slow:
 	$(PYTHON) -m pytest -m slow

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: a worker per core, a thread per worker
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # a deadline per example would time the machine, not the code
 settings.register_profile("untimed", deadline=None)
