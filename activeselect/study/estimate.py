@@ -292,6 +292,7 @@ Named = tuple[str, RunConfig]
 #: Gigabytes of a process with torch and transformers before it has a model.
 _PROCESS = 0.7
 _ROWS_OF_LOGITS = 128  # that the loss makes at a time
+_MUCH = 2.0  # GB from which on it is told that a long run holds more
 
 
 @dataclass(frozen=True)
@@ -522,6 +523,11 @@ def _remarks(lines: Sequence[Estimate], workers: int, shapes: Sequence[Shape]) -
         found.append(
             f"Memory: about {need:.1f} GB{side} {verdict} the {free:.1f} GB that are free."
         )
+        if most >= _MUCH and shapes[0].device == "CPU":
+            found.append(
+                "A long run on a CPU may hold twice that, because the C library keeps memory that "
+                "was freed (docs/research/real-model.md)."
+            )
         if need > 0.9 * free:
             found.append(
                 "Less memory: fewer workers, recipe.accumulate, recipe.gradient_checkpointing, "

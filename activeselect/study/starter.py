@@ -288,12 +288,12 @@ def _prompt_lines(sizes: Sizes | None) -> list[str]:
 
 def _run_lines() -> list[str]:
     return [
-        "# premem measures the train set and forecasts the test. On the built-in benchmark its",
-        "# weights were not shown to save steps, nor to cost accuracy; `random` needs half the",
-        "# tokens. Wrong answers in the data: `denoise`.",
-        "strategy:                       # activeselect strategies lists them",
-        "  name: premem",
-        "  floor: 0.25                   # what is understood is read a quarter as often",
+        "# All examples are read alike; premem is measured, and forecasts test accuracy. Other",
+        "# strategies: {name: premem, floor: 0.25} reads what is understood a quarter as often (on",
+        "# the built-in benchmark it was not shown to save steps, and takes twice the tokens);",
+        "# denoise leaves out what looks wrong.",
+        "strategy: random                # activeselect strategies lists them",
+        "measure: [premem]",
         "rounds:",
         "  mode: reweight                # acquire: grow the train set through `budgets` instead",
         "  score_every: 1                # epochs",

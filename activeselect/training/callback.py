@@ -94,14 +94,15 @@ class ActiveSelection(lightning.Callback):
     Args:
         pool: all problems.
         tokenizer: the model's.
-        strategy: a name, a config mapping, or a Strategy.
+        strategy: a name, a config mapping, or a Strategy; default: every example is read alike,
+            and only measured.
         scoring: settings of the measurements, also as a mapping; default: ``ScoringConfig()``.
         prompt: settings of the text: by name (``plain``, ``gsm8k``, ``math``, ``chat``), as a
             mapping, or ``PromptConfig()``, the default.
         rounds: when to score and select. ``mode="reweight"``, the default, selects after each
             round; with ``mode="acquire"`` the callback only measures, and :meth:`acquire` selects.
         train: positions of the train set in the pool, int ``[T]``; default: every problem.
-        measure: further signals to measure for the record.
+        measure: signals measured besides those that the strategy requires, for the record.
         seed: of sampling order, completions and selection.
         precision: of the training, e.g. ``bf16-mixed``: scoring computes in it, too; Lightning and
             transformers say it themselves.
@@ -122,13 +123,13 @@ class ActiveSelection(lightning.Callback):
         self,
         pool: Pool,
         tokenizer: Any,
-        strategy: StrategySpec | Strategy = "premem",
+        strategy: StrategySpec | Strategy = "random",
         *,
         scoring: ScoringConfig | Mapping[str, Any] | None = None,
         prompt: PromptConfig | Mapping[str, Any] | str | None = None,
         rounds: RoundsConfig = _REWEIGHT,
         train: IntArray | None = None,
-        measure: tuple[str, ...] = (),
+        measure: tuple[str, ...] = ("premem",),
         seed: int = 0,
         precision: str | None = None,
         model_of: Callable[[Any], Any] | None = None,
