@@ -170,8 +170,13 @@ def follow(
     """
     with quiet():
         trainer = lightning.Trainer(
-            accelerator=config.accelerator, devices=config.devices, logger=False
+            accelerator=config.accelerator,
+            devices=config.devices,
+            precision=config.recipe.precision,  # type: ignore[arg-type]  # checked by Lightning
+            logger=False,
         )
+    # as for a fit: under bf16-true adapters, too, have 16 bits
+    model = trainer.precision_plugin.convert_module(model)
     model.to(trainer.strategy.root_device).train()
     start = replace(active.cost)
     active.begin(model)

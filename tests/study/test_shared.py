@@ -102,8 +102,9 @@ LORA = RecipeConfig(
     [
         {"strategies": KINDS},
         {"rounds": RoundsConfig(budgets=(8, 12, POOL), restart=False), "recipe": LORA},
+        {"recipe": replace(LORA, precision="bf16-true")},  # adapters are made in 32 bits
     ],
-    ids=["restart", "continue with adapters"],
+    ids=["restart", "continue with adapters", "adapters in 16 bits"],
 )
 def test_sharing_changes_nothing_but_the_time(
     tiny_model: Path, tmp_path: Path, trained: list[int], changes: dict[str, Any]
