@@ -82,24 +82,22 @@ def main(study: Path, strategy: str = "premem", dataset: str = "*") -> None:
             f"{len(folders)}. Give a study's folder and the name of one of its strategies."
         )
     runs = [Tested(folder) for folder in folders]
-    others = {id(run): [other for other in runs if other is not run] for run in runs}
-    ways: dict[str, Callable[[Tested], FloatArray]] = {
-        "train accuracy of the same epoch": lambda run: run.accuracy,
-        "premem, threshold fitted on the other seeds": (
-            lambda run: run.premem[chosen(others[id(run)])]
-        ),
-        "train accuracy at the first test": lambda run: np.full_like(run.test, run.accuracy[0]),
+    pairs = [(run, [other for other in runs if other is not run]) for run in runs]
+    ways: dict[str, Callable[[Tested, list[Tested]], FloatArray]] = {
+        "train accuracy of the same epoch": lambda run, _: run.accuracy,
+        "premem, threshold fitted on the other seeds": lambda run, rest: run.premem[chosen(rest)],
+        "train accuracy at the first test": lambda run, _: np.full_like(run.test, run.accuracy[0]),
         "the other seeds' mean test accuracy": (
-            lambda run: np.mean([other.test for other in others[id(run)]], axis=0)
+            lambda _, rest: np.mean([other.test for other in rest], axis=0)
         ),
     }
     truth = np.stack([run.test for run in runs])
-    taus = sorted({float(TAUS[chosen(rest)]) for rest in others.values()})
+    taus = sorted({float(TAUS[chosen(rest)]) for _, rest in pairs})
     print(f"{len(runs)} seeds, {truth.size} tests; fitted thresholds {taus}\n")
     print("| what stands for test accuracy | mean absolute error | R² |")
     print("|---|---|---|")
     for name, way in ways.items():
-        said = np.stack([way(run) for run in runs])
+        said = np.stack([way(run, rest) for run, rest in pairs])
         r2 = r_squared(truth.ravel(), said.ravel())
         print(f"| {name} | {np.abs(said - truth).mean():.3f} | {r2:.2f} |")
 

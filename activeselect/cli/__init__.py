@@ -22,7 +22,6 @@ from activeselect.cli import commands
 from activeselect.cli import help as help_text
 from activeselect.cli.configs import (
     check_command,
-    check_sections,
     find_config,
     known_settings,
     named_configs,
@@ -166,14 +165,10 @@ def build_parser(entry: Command) -> ArgumentParser:
 def _parse(name: str, entry: Command, words: list[str]) -> dict[str, Any]:
     """The values of a command's parameters."""
     if name == "tune":
-        words = read_for_tuning(words)
+        words = read_for_tuning(words, entry)
     else:
         for file in named_configs(words):
             check_command(file, name, entry, commands.COMMANDS)
-    for word in words:
-        if given := re.match(r"--([\w.]+)=([^{].*)", word):
-            section, _, setting = given[1].rpartition(".")
-            check_sections({setting: _plain(given[2])}, entry, "the command", section)
     parser = build_parser(entry)
     try:
         values = dict(parser.instantiate(parser.parse_args(words)))
@@ -191,14 +186,6 @@ def _parse(name: str, entry: Command, words: list[str]) -> dict[str, Any]:
     if kind is not None:
         values[CONFIG] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
     return values
-
-
-def _plain(text: str) -> Any:
-    """What YAML reads in a text; one that is no YAML stands for itself."""
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError):
-        return text
 
 
 def prepare(argv: list[str]) -> list[str]:

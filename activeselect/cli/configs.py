@@ -140,23 +140,24 @@ def check_command(
     check_sections(held, command, str(file))
 
 
-def read_for_tuning(words: Sequence[str]) -> list[str]:
+def read_for_tuning(words: Sequence[str], command: Callable[..., Any]) -> list[str]:
     """A command line with what a search reads of each config in the place of its file.
 
     Raises:
-        ConfigError: if a study has several datasets, or no sizes can be read.
+        ConfigError: if a study has several datasets, no sizes can be read, or a section holds
+            something else than settings.
     """
     found: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
         if before == "--config":
-            word = _for_tuning(Path(word))
+            word = _for_tuning(Path(word), command)
         elif word.startswith("--config="):
-            word = f"--config={_for_tuning(Path(word.removeprefix('--config=')))}"
+            word = f"--config={_for_tuning(Path(word.removeprefix('--config=')), command)}"
         found.append(word)
     return found
 
 
-def _for_tuning(file: Path) -> str:
+def _for_tuning(file: Path, command: Callable[..., Any]) -> str:
     """What a search for the recipe reads of a config of `train`, `compare` or `tune`, as JSON."""
     held = _held(file) or {}
     if not isinstance(held, dict):
@@ -174,6 +175,7 @@ def _for_tuning(file: Path) -> str:
     wanted = {field.name for field in fields(TuneConfig)}
     others = {field.name for kind in (RunConfig, StudyConfig) for field in fields(kind)}
     kept = {str(key): held[key] for key in held if key in wanted or key not in others}
+    check_sections(kept, command, str(file))
     return json.dumps(kept, default=str)  # a date is a text wherever a setting takes one
 
 

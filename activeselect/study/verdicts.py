@@ -115,8 +115,7 @@ def control_verdict(row: Mapping[str, Any]) -> str:
         'premem does not beat balanced (ratio 0.90, 95% interval 0.80-1.05, 5 seeds), which measu...
     """
     ours, hardest = row["strategy"], row["control"]
-    ends = "-".join("?" if row[end] is None else f"{row[end]:.2f}" for end in ("low", "high"))
-    interval = f"{row['level']:.0%} interval {ends}, {_seeds(row)}"
+    interval = interval_text(row)
     ratio = "?" if row["ratio"] is None else f"{row['ratio']:.2f}"
     if "unknown" in row["against"].values():
         return f"{ours} against {hardest}, which measures nothing: {ratio}x, one seed, no interval."

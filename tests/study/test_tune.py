@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from activeselect.cli import run
+from activeselect.cli import commands, run
 from activeselect.cli.configs import read_for_tuning
 from activeselect.config import DataConfig, RecipeConfig, TuneConfig
 from activeselect.errors import ConfigError, DataError, StoreError, StudyError
@@ -157,13 +157,13 @@ def test_a_config_is_read_where_it_is_named_and_nowhere_else(tmp_path: Path) -> 
     file.write_text("recipe: {epochs: 3}\nrounds: {budgets: [8, 12, 16]}\nseeds: [0]\n")
     read = json.dumps({"recipe": {"epochs": 3}, "sizes": [8, 16]})
     out = f"{file}-tuned"
-    assert read_for_tuning(["--config", str(file), "--out", out]) == [
+    assert read_for_tuning(["--config", str(file), "--out", out], commands.COMMANDS["tune"]) == [
         "--config",
         read,
         "--out",
         out,
     ]
-    assert read_for_tuning([f"--config={file}", f"--out={out}"]) == [
+    assert read_for_tuning([f"--config={file}", f"--out={out}"], commands.COMMANDS["tune"]) == [
         f"--config={read}",
         f"--out={out}",
     ]
